@@ -1,0 +1,123 @@
+"""ONNX Runtime on the CPU: the embedded default, so that everything runs on a laptop.
+
+Each run uses one thread, and several threads may run at once: many sessions share the cores, and for them throughput
+and p99 are better with one thread a frame than with all threads on one frame (docs/design.md has the figures).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import onnxruntime as ort
+
+from engines.metadata import MetadataError, ModelMetadata
+from engines.runner import BatchError, EngineFailedError, ModelFileError, RunnerInfo, check_batch
+from humanseg.vision.arrays import AlphaBatch, Batch
+
+NAME = "onnxruntime-cpu"
+PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxRuntimeCpuRunner:
+    """An ONNX model open in ONNX Runtime's CPU provider."""
+
+    def __init__(self, path: Path, *, max_batch: int, concurrency: int) -> None:
+        """Load a model.
+
+        Args:
+            path: the ONNX file.
+            max_batch: largest batch that `run` takes.
+            concurrency: how many threads are going to call `run` at once; told to the dispatcher, not enforced.
+
+        Raises:
+            ModelFileError: the file is missing, not a model, or does not describe itself.
+        """
+        session = _open_session(path)
+        metadata = _read_metadata(path, session)
+        self._input_name, self._output_name = _check_graph(path, session, metadata)
+        self._session: ort.InferenceSession | None = session
+        self._info = RunnerInfo(
+            engine=NAME,
+            model=metadata,
+            path=path,
+            max_batch=max_batch,
+            preferred_batch=1,
+            concurrency=concurrency,
+        )
+
+    @property
+    def info(self) -> RunnerInfo:
+        """What this runner is."""
+        return self._info
+
+    def run(self, batch: Batch) -> AlphaBatch:
+        """Segment a batch; see `engines.runner.Runner.run`."""
+        check_batch(self._info, batch)
+        if not batch.flags.c_contiguous:
+            raise BatchError(f"batch for model {self._info.model.name} is not C-contiguous; use np.ascontiguousarray")
+        session = self._session
+        if session is None:
+            raise EngineFailedError(f"runner of {self._info.path.name} is closed")
+        try:
+            outputs = session.run([self._output_name], {self._input_name: batch})
+        except Exception as error:  # ONNX Runtime raises classes of its C++ side that share no other base
+            raise EngineFailedError(f"{NAME} failed on a batch of {batch.shape}: {error}") from error
+        return cast(AlphaBatch, outputs[0])
+
+    def close(self) -> None:
+        """Let the session go; runs under way finish, later ones raise `EngineFailedError`."""
+        self._session = None
+
+
+def _open_session(path: Path) -> ort.InferenceSession:
+    if not path.is_file():
+        raise ModelFileError(f"no model file {path}; see engines/models/README.md for what ships and how to train one")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Masks are near 0 for most pixels; a denormal there costs as much as a hundred normal values.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(str(path), options, providers=[PROVIDER])
+    except Exception as error:
+        raise ModelFileError(f"{path} is not a model that ONNX Runtime {ort.__version__} can load: {error}") from error
+    if (providers := session.get_providers()) != [PROVIDER]:
+        raise ModelFileError(f"{path} was opened on {providers}, asked for {[PROVIDER]}")
+    return session
+
+
+def _read_metadata(path: Path, session: ort.InferenceSession) -> ModelMetadata:
+    try:
+        return ModelMetadata.from_properties(session.get_modelmeta().custom_metadata_map)
+    except MetadataError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def _check_graph(path: Path, session: ort.InferenceSession, metadata: ModelMetadata) -> tuple[str, str]:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelFileError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
+    frames, alpha = inputs[0], outputs[0]
+    if frames.type != "tensor(uint8)" or not _takes(frames.shape, metadata):
+        raise ModelFileError(
+            f"{path}: input {frames.name} is {frames.type} {frames.shape}, expected tensor(uint8)"
+            f" (batch, H, W, {metadata.channels}) with a dynamic batch and room for"
+            f" {' and '.join(str(canvas) for canvas in metadata.canvases)}"
+        )
+    if alpha.type != "tensor(float)" or len(alpha.shape) != 3:
+        raise ModelFileError(f"{path}: output {alpha.name} is {alpha.type} {alpha.shape}, expected float (batch, H, W)")
+    return str(frames.name), str(alpha.name)
+
+
+def _takes(shape: Sequence[int | str | None], metadata: ModelMetadata) -> bool:
+    """Whether a graph's declared input shape fits the metadata; a dynamic dimension is a name or None."""
+    if len(shape) != 4 or isinstance(shape[0], int) or shape[3] != metadata.channels:
+        return False
+    return all(
+        not isinstance(declared, int) or declared == wanted
+        for canvas in metadata.canvases
+        for declared, wanted in zip(shape[1:3], canvas.shape, strict=True)
+    )
+

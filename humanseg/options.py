@@ -1,0 +1,18 @@
+"""Choices of a session that client, service and vision share; the names are those of the proto's enums."""
+
+import enum
+
+
+class TemporalFusion(enum.Enum):
+    """How strongly masks are fused over time along the optical flow."""
+
+    OFF = enum.auto()
+    LOW = enum.auto()
+    HIGH = enum.auto()
+
+
+class FramePolicy(enum.Enum):
+    """What happens to frames that arrive while an earlier one is still worked on."""
+
+    NEWEST = enum.auto()
+    EVERY = enum.auto()

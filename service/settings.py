@@ -1,0 +1,191 @@
+"""Every setting of the service in one frozen object: command line > ``HUMANSEG_*`` environment > default.
+
+An unknown or misspelt name, or a value out of range, is refused with all complaints together: a server that starts
+with a setting it did not understand is found at night.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engines.registry import DEFAULT_ENGINE, ENGINES
+from humanseg.frames import largest_frame_bytes, message_limit_bytes
+
+ENVIRONMENT_PREFIX = "HUMANSEG_"
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(ValueError):
+    """One or more settings cannot be used; the message has a line for each."""
+
+
+def _setting(
+    default: Any,
+    help_text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    return field(default=default, metadata={"help": help_text, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator decides. Field names are flag names (``max_sessions`` is ``--max-sessions``)."""
+
+    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
+    port: int = _setting(50051, "gRPC port; 0 takes a free one and says which", low=0, high=65535)
+    metrics_port: int = _setting(9464, "Prometheus port (/metrics); 0 takes a free one", low=0, high=65535)
+    models: Path = _setting(REPOSITORY / "engines" / "models", "folder whose *.onnx files are served")
+    default_model: str = _setting("medium", "model of a config that names none")
+    engine: str = _setting(DEFAULT_ENGINE, "engine that runs the models; never replaced in silence", choices=sorted(ENGINES))
+    runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
+    max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
+    max_sessions: int = _setting(64, "streams at once; more are refused", low=1, high=100_000)
+    max_frame_px: int = _setting(1920 * 1088, "largest width * height of a frame or mask", low=1, high=2**26)
+    max_side_px: int = _setting(4096, "largest side of a frame or mask", low=1, high=32_768)
+    config_timeout_s: float = _setting(10.0, "how long a stream may stay silent before its config", low=0.05, high=3600)
+    idle_timeout_s: float = _setting(60.0, "how long a stream may stay silent afterwards", low=0.05, high=86_400)
+    write_timeout_s: float = _setting(10.0, "how long an answer may wait for a client that does not read", low=0.05, high=3600)
+    drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
+    reflection: bool = _setting(True, "gRPC server reflection")
+    log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
+    log_format: str = _setting("logfmt", "form of a log line", choices=("logfmt", "json"))
+
+    @property
+    def runner_threads(self) -> int:
+        """``runners`` with 0 resolved to the CPUs this process may use."""
+        return self.runners or len(os.sched_getaffinity(0))
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """Largest picture in bytes: raw RGB of ``max_frame_px``."""
+        return largest_frame_bytes(self.max_frame_px)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """gRPC's limit, derived from the largest frame; also what one stream can make the server hold at a time."""
+        return message_limit_bytes(self.max_frame_px)
+
+    def for_log(self) -> dict[str, object]:
+        """All settings, as they hold."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+
+def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Merge command line, environment and defaults.
+
+    Raises:
+        SettingsError: naming every setting that cannot be used.
+        SystemExit: ``--help``.
+    """
+    complaints: list[str] = []
+    values: dict[str, object] = {}
+    known = {item.name: item for item in fields(Settings)}
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if name not in known or variable != variable.upper():
+            complaints.append(f"{variable}: no such setting; known are {_all_variables(known)}")
+        else:
+            _read_into(values, known[name], text, variable, complaints)
+    try:
+        flags = vars(build_parser().parse_args(list(arguments)))
+    except _UsageError as error:
+        complaints.append(str(error))
+        flags = {}
+    for name, text in flags.items():
+        if text is not None:
+            _read_into(values, known[name], text, f"--{name.replace('_', '-')}", complaints)
+    if complaints:
+        raise SettingsError("\n".join(complaints))
+    return Settings(**values)  # type: ignore[arg-type]  # each value was read by its own field's type
+
+
+class _UsageError(Exception):
+    pass
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(f"{message}; see python -m service --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, made from the fields of `Settings`."""
+    parser = _Parser(
+        prog="python -m service",
+        description="Serve person segmentation over gRPC.",
+        epilog=(
+            "examples:\n"
+            "  python -m service                                    medium on 127.0.0.1:50051, metrics on :9464\n"
+            "  python -m service --port 0 --metrics-port 0          free ports, named in the log line event=ready\n"
+            "  HUMANSEG_MAX_SESSIONS=8 python -m service --host 0.0.0.0\n"
+            "\nEvery flag is also an environment variable: --max-sessions is HUMANSEG_MAX_SESSIONS; the flag wins."
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for item in fields(Settings):
+        flag = f"--{item.name.replace('_', '-')}"
+        text = f"{item.metadata['help']} (default {_show(item.default)})"
+        if item.type is bool:
+            parser.add_argument(flag, help=text, action=argparse.BooleanOptionalAction, default=None)
+        else:
+            parser.add_argument(flag, help=text, metavar=_metavar(item), default=None)
+    return parser
+
+
+def _read_into(
+    values: dict[str, object], item: "Field[Any]", text: object, origin: str, complaints: list[str]
+) -> None:
+    try:
+        values[item.name] = _read(item, text)
+    except ValueError as error:
+        complaints.append(f"{origin}: {error}")
+
+
+def _read(item: "Field[Any]", text: object) -> object:
+    if isinstance(text, bool):
+        return text
+    word = str(text).strip()
+    choices, low, high = item.metadata["choices"], item.metadata["low"], item.metadata["high"]
+    if item.type is bool:
+        meanings = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+        if word.lower() not in meanings:
+            raise ValueError(f"{word!r} is not a switch; allowed are true and false")
+        return meanings[word.lower()]
+    if item.type in (int, float):
+        try:
+            number = int(word) if item.type is int else float(word)
+        except ValueError:
+            raise ValueError(f"{word!r} is not {'a whole' if item.type is int else 'a'} number") from None
+        if not low <= number <= high:
+            raise ValueError(f"{word} is out of range, allowed are {low:g} to {high:g}")
+        return number
+    if choices is not None and word not in choices:
+        raise ValueError(f"{word!r} is not known, allowed are {', '.join(choices)}")
+    if not word:
+        raise ValueError("must not be empty")
+    return Path(word) if item.type is Path else word
+
+
+def _metavar(item: "Field[Any]") -> str:
+    if item.metadata["choices"] is not None:
+        return "|".join(item.metadata["choices"])
+    return {int: "N", float: "SECONDS", Path: "DIR"}.get(item.type, "TEXT")  # type: ignore[arg-type]
+
+
+def _show(value: object) -> str:
+    if isinstance(value, Path) and value.is_relative_to(REPOSITORY):
+        return str(value.relative_to(REPOSITORY))
+    return str(value)
+
+
+def _all_variables(known: Mapping[str, object]) -> str:
+    return ", ".join(ENVIRONMENT_PREFIX + name.upper() for name in known)

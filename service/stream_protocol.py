@@ -1,0 +1,457 @@
+"""The state machine of one stream, without I/O: which message is allowed when, and in which order answers are due.
+
+A thin shell (`service.session`) feeds it messages and takes *entries* out, in the order in which the client must see
+their answers; fuzzing and property tests drive it without a socket. The contract it implements is written in
+``proto/humanseg/v1/segmentation.proto`` above ``StreamSegment``.
+
+States: OPEN, until the first config; RUNNING; CLOSED, when the client half-closed, the server's drain is over, or the
+protocol was violated. What was accepted before is still answered in CLOSED, except after a violation.
+
+Bounded: at most one frame waits under NEWEST, at most `EVERY_WAITING` under EVERY, and at most `BACKLOG_LIMIT` answers
+altogether; beyond that `wants_input` is false and the shell stops reading, so that HTTP/2 holds the client back.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from humanseg.frames import PixelFormat, frame_bytes
+from humanseg.masks import MaskEncoding
+from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.vision.arrays import Size
+from humanseg.vision.orientation import Rotation
+from humanseg.vision.temporal import ResetReason
+
+#: Frames that may wait under policy EVERY: one being read while one is worked on keeps the engine busy.
+EVERY_WAITING = 2
+#: Answers that may wait for the shell. A client that floods is held back here, not in memory.
+BACKLOG_LIMIT = 256
+LABEL_LIMIT = 64
+
+
+class Reason(enum.Enum):
+    """Why a stream or call ends with an error; names are those of the proto's ``ErrorReason``."""
+
+    CONFIG_MISSING = enum.auto()
+    CONFIG_TIMEOUT = enum.auto()
+    CONFIG_INVALID = enum.auto()
+    MODEL_UNKNOWN = enum.auto()
+    FRAME_ID_NOT_INCREASING = enum.auto()
+    MESSAGE_EMPTY = enum.auto()
+    PICTURE_INVALID = enum.auto()
+    TOO_MANY_SESSIONS = enum.auto()
+    IDLE_TIMEOUT = enum.auto()
+    CLIENT_NOT_READING = enum.auto()
+    DRAINING = enum.auto()
+    INTERNAL = enum.auto()
+    LIMIT_EXCEEDED = enum.auto()
+
+
+class DropReason(enum.Enum):
+    """Why a single frame has no mask; names are those of the proto's ``DropReason``."""
+
+    SUPERSEDED = enum.auto()
+    WRONG_BYTE_COUNT = enum.auto()
+    UNDECODABLE = enum.auto()
+    BAD_SIZE = enum.auto()
+    BAD_FIELD = enum.auto()
+    ENGINE_FAILED = enum.auto()
+
+
+class CallError(Exception):
+    """A call must end with an error status.
+
+    Attributes:
+        reason: decides the status code (`service.status`).
+        fields: (path, description) of the offending fields of the request.
+        metadata: figures for the client, units in the keys.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        fields: Sequence[tuple[str, str]] = (),
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.fields = tuple(fields)
+        self.metadata = metadata or {}
+
+
+class ProtocolViolation(CallError):
+    """The client broke the rules of the stream; nothing more is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLimits:
+    """What a picture or mask may not exceed."""
+
+    max_frame_bytes: int
+    max_frame_px: int
+    max_side_px: int
+
+    def complaint(self, size: Size) -> str | None:
+        """What is wrong with a size, if anything."""
+        if size.width < 1 or size.height < 1:
+            return f"size {size} is empty; both sides must be at least 1"
+        if max(size) > self.max_side_px:
+            return f"size {size} exceeds max_side_px {self.max_side_px}; send smaller frames"
+        if size.area_px > self.max_frame_px:
+            return f"size {size} has {size.area_px} pixels and exceeds max_frame_px {self.max_frame_px}; send smaller frames"
+        return None
+
+
+class Catalog(Protocol):
+    """What the state machine must know of the models."""
+
+    @property
+    def default(self) -> str:
+        """The model of a config that names none."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All models, the default first."""
+        ...
+
+    def geometry(self, model: str, size: Size, rotation: Rotation) -> Hashable:
+        """Equal for two kinds of frames whose network inputs lie on each other pixel by pixel."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedConfig:
+    """A config as the client sent it; None is "the server decides"."""
+
+    model: str = ""
+    width: int = 0
+    height: int = 0
+    pixel_format: PixelFormat | None = None
+    rotation: Rotation | None = None
+    mirrored: bool = False
+    fusion: TemporalFusion | None = None
+    encoding: MaskEncoding | None = None
+    mask_width: int = 0
+    mask_height: int = 0
+    policy: FramePolicy | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """A config that holds: checked, every default filled in."""
+
+    model: str
+    size: Size
+    pixel_format: PixelFormat
+    rotation: Rotation
+    mirrored: bool
+    fusion: TemporalFusion
+    encoding: MaskEncoding
+    mask_size: Size | None
+    policy: FramePolicy
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFrame:
+    """A frame as the client sent it; size 0 and None are "as the config says"."""
+
+    frame_id: int
+    capture_time_us: int
+    picture: bytes | memoryview
+    width: int = 0
+    height: int = 0
+    rotation: Rotation | None = None
+    mirrored: bool | None = None
+    unknown_field: str = ""
+    """Set where the frame holds an enum value that this server does not know: which, and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEntry:
+    """Answer the config: it holds from here on."""
+
+    config: StreamConfig
+    resets: tuple[ResetReason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEntry:
+    """Segment this frame and answer it."""
+
+    frame_id: int
+    capture_time_us: int
+    picture: bytes | memoryview
+    config: StreamConfig
+    size: Size
+    rotation: Rotation
+    mirrored: bool
+    arrived_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropEntry:
+    """Answer this frame as dropped."""
+
+    frame_id: int
+    capture_time_us: int
+    reason: DropReason
+    detail: str
+    arrived_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeEntry:
+    """Tell the client that the server stops in ``time_left_s``."""
+
+    time_left_s: float
+
+
+Entry = ConfigEntry | FrameEntry | DropEntry | NoticeEntry
+
+
+class State(enum.Enum):
+    """Where a stream stands."""
+
+    OPEN = enum.auto()
+    RUNNING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class StreamProtocol:
+    """One stream. Feed it with `receive_config`, `receive_frame` and `close_input`; take work with `next_entry`."""
+
+    def __init__(self, catalog: Catalog, limits: SizeLimits) -> None:
+        self._catalog = catalog
+        self._limits = limits
+        self._state = State.OPEN
+        self._config: StreamConfig | None = None
+        self._last_frame_id: int | None = None
+        self._entries: deque[Entry] = deque()
+        self._waiting_frames = 0
+
+    @property
+    def state(self) -> State:
+        """Where the stream stands."""
+        return self._state
+
+    @property
+    def config(self) -> StreamConfig | None:
+        """The config that holds for the next frame received."""
+        return self._config
+
+    @property
+    def wants_input(self) -> bool:
+        """Whether the shell should read another message."""
+        if self._state is State.CLOSED or len(self._entries) >= BACKLOG_LIMIT:
+            return False
+        every = self._config is not None and self._config.policy is FramePolicy.EVERY
+        return not (every and self._waiting_frames >= EVERY_WAITING)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come in, and nothing waits to go out."""
+        return self._state is State.CLOSED and not self._entries
+
+    @property
+    def waiting_frames(self) -> int:
+        """Frames that wait for `next_entry`."""
+        return self._waiting_frames
+
+    def receive_config(self, requested: RequestedConfig) -> None:
+        """Take a config.
+
+        Raises:
+            ProtocolViolation: it is not acceptable; the stream is closed and nothing of it applied.
+        """
+        self._require_not_closed()
+        try:
+            config = check_config(requested, self._catalog, self._limits)
+        except CallError as error:
+            raise self._violation(error) from None
+        self._entries.append(ConfigEntry(config, self._resets(config)))
+        self._config = config
+        self._state = State.RUNNING
+
+    def receive_frame(self, frame: ReceivedFrame, now_ns: int) -> None:
+        """Take a frame: it will be worked on, or answered as dropped.
+
+        Raises:
+            ProtocolViolation: no config came before it, or its id does not grow.
+        """
+        self._require_not_closed()
+        config = self._config
+        if config is None:
+            message = f"frame {frame.frame_id} came before the first config; send `config` first"
+            raise self._violation(CallError(Reason.CONFIG_MISSING, message, fields=[("config", message)]))
+        last = self._last_frame_id
+        if last is not None and frame.frame_id <= last:
+            message = f"frame_id {frame.frame_id} after {last}; ids must grow from frame to frame"
+            reason = Reason.FRAME_ID_NOT_INCREASING
+            raise self._violation(CallError(reason, message, fields=[("frame.frame_id", message)]))
+        self._last_frame_id = frame.frame_id
+        checked = self._check_frame(frame, config, now_ns)
+        if isinstance(checked, FrameEntry):
+            if config.policy is FramePolicy.NEWEST:
+                self._supersede_waiting(frame.frame_id)
+            self._waiting_frames += 1
+        self._entries.append(checked)
+
+    def notify_draining(self, time_left_s: float) -> None:
+        """Tell the client, in turn, that the server stops."""
+        if self._state is not State.CLOSED:
+            self._entries.append(NoticeEntry(time_left_s))
+
+    def close_input(self) -> None:
+        """The client half-closed, or is not listened to any more; what was accepted is still answered."""
+        self._state = State.CLOSED
+
+    def next_entry(self) -> Entry | None:
+        """The next thing to answer, in order; None if there is nothing yet."""
+        if not self._entries:
+            return None
+        entry = self._entries.popleft()
+        if isinstance(entry, FrameEntry):
+            self._waiting_frames -= 1
+        return entry
+
+    def _require_not_closed(self) -> None:
+        if self._state is State.CLOSED:
+            raise RuntimeError("the stream's input is closed; the shell must not feed it any more")
+
+    def _violation(self, error: CallError) -> ProtocolViolation:
+        self._state = State.CLOSED
+        self._entries.clear()
+        self._waiting_frames = 0
+        return ProtocolViolation(error.reason, str(error), fields=error.fields, metadata=error.metadata)
+
+    def _resets(self, config: StreamConfig) -> tuple[ResetReason, ...]:
+        """What of the state no longer fits a config that replaces an earlier one."""
+        old = self._config
+        if old is None:
+            return ()
+        resets = []
+        if config.model != old.model:
+            resets.append(ResetReason.MODEL)
+        if (config.rotation, config.mirrored) != (old.rotation, old.mirrored):
+            resets.append(ResetReason.ROTATION)
+        # A simulcast layer of the same shape lies on the network's input just as the old one did: no reset, no flicker.
+        before, after = (self._catalog.geometry(config.model, c.size, config.rotation) for c in (old, config))
+        if before != after:
+            resets.append(ResetReason.SIZE)
+        return tuple(resets)
+
+    def _check_frame(self, frame: ReceivedFrame, config: StreamConfig, now_ns: int) -> FrameEntry | DropEntry:
+        def drop(reason: DropReason, detail: str) -> DropEntry:
+            return DropEntry(frame.frame_id, frame.capture_time_us, reason, f"frame {frame.frame_id}: {detail}", now_ns)
+
+        if frame.unknown_field:
+            return drop(DropReason.BAD_FIELD, frame.unknown_field)
+        if (frame.width == 0) != (frame.height == 0):
+            seen = f"{frame.width}x{frame.height}"
+            return drop(DropReason.BAD_SIZE, f"size {seen} gives one side only; give both, or neither for the config's")
+        size = Size(frame.width, frame.height) if frame.width else config.size
+        if complaint := self._limits.complaint(size):
+            return drop(DropReason.BAD_SIZE, complaint)
+        count, limit = len(frame.picture), self._limits.max_frame_bytes
+        if count > limit:
+            return drop(DropReason.BAD_SIZE, f"{count} bytes exceed max_frame_bytes {limit}; send smaller frames")
+        if not config.pixel_format.compressed:
+            expected = frame_bytes(config.pixel_format, size)
+            if count != expected:
+                detail = f"{count} bytes for {config.pixel_format.name} {size}, expected {expected}; send whole planes"
+                return drop(DropReason.WRONG_BYTE_COUNT, detail)
+        elif count == 0:
+            return drop(DropReason.UNDECODABLE, f"0 bytes for {config.pixel_format.name} {size}; send a whole file")
+        return FrameEntry(
+            frame_id=frame.frame_id,
+            capture_time_us=frame.capture_time_us,
+            picture=frame.picture,
+            config=config,
+            size=size,
+            rotation=config.rotation if frame.rotation is None else frame.rotation,
+            mirrored=config.mirrored if frame.mirrored is None else frame.mirrored,
+            arrived_ns=now_ns,
+        )
+
+    def _supersede_waiting(self, newer_id: int) -> None:
+        """Turn the frames that still wait into drops, in place, so that the order of answers holds."""
+        if not self._waiting_frames:
+            return
+        for index, entry in enumerate(self._entries):
+            if isinstance(entry, FrameEntry):
+                detail = f"frame {entry.frame_id}: frame {newer_id} arrived before the engine was free"
+                self._entries[index] = DropEntry(
+                    entry.frame_id, entry.capture_time_us, DropReason.SUPERSEDED, detail, entry.arrived_ns
+                )
+        self._waiting_frames = 0
+
+
+def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimits) -> StreamConfig:
+    """Fill in the defaults and hold a config against the limits; all complaints come together.
+
+    Raises:
+        CallError: CONFIG_INVALID with every offending field, or MODEL_UNKNOWN.
+    """
+    fields: list[tuple[str, str]] = []
+    size = Size(requested.width, requested.height)
+    if complaint := limits.complaint(size):
+        fields.append(("config.width, config.height", complaint))
+    if requested.pixel_format is PixelFormat.PNG:
+        fields.append(("config.pixel_format", "PNG is for Segment only; stream JPEG or raw pixels"))
+    if not (len(requested.label) <= LABEL_LIMIT and requested.label.isascii() and requested.label.isprintable()):
+        text = f"{requested.label[:LABEL_LIMIT]!r} ({len(requested.label)} characters) is not a label"
+        fields.append(("config.session_label", f"{text}; allowed are up to {LABEL_LIMIT} printable ASCII characters"))
+    mask_size = check_mask_size("config.", requested.mask_width, requested.mask_height, limits, fields)
+    if fields:
+        raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", fields)
+    return StreamConfig(
+        model=check_model(requested.model, catalog),
+        size=size,
+        pixel_format=requested.pixel_format or PixelFormat.I420,
+        rotation=Rotation.DEG_0 if requested.rotation is None else requested.rotation,
+        mirrored=requested.mirrored,
+        fusion=requested.fusion or TemporalFusion.HIGH,
+        encoding=requested.encoding or MaskEncoding.ALPHA8,
+        mask_size=mask_size,
+        policy=requested.policy or FramePolicy.NEWEST,
+        label=requested.label,
+    )
+
+
+def check_mask_size(
+    prefix: str, width: int, height: int, limits: SizeLimits, fields: list[tuple[str, str]]
+) -> Size | None:
+    """The wanted size of masks, None for the frame's own; a complaint is added to ``fields``."""
+    if width == 0 and height == 0:
+        return None
+    if complaint := limits.complaint(Size(width, height)):
+        fields.append((f"{prefix}mask_width, {prefix}mask_height", f"{complaint}, or leave both 0 for the frame's own"))
+    return Size(width, height)
+
+
+def check_model(name: str, catalog: Catalog) -> str:
+    """The model meant by a name, the default if it is empty.
+
+    Raises:
+        CallError: MODEL_UNKNOWN.
+    """
+    if not name:
+        return catalog.default
+    if name not in catalog.names:
+        served = ", ".join(catalog.names)
+        message = f"model {name[:80]!r} is not served here, served are {served}"
+        raise CallError(Reason.MODEL_UNKNOWN, message, metadata={"served_models": served})
+    return name
+
+
+def invalid(reason: Reason, summary: str, fields: Sequence[tuple[str, str]]) -> CallError:
+    """An error that names each offending field."""
+    return CallError(reason, f"{summary}: " + "; ".join(f"{path}: {text}" for path, text in fields), fields=fields)
+
