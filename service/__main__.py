@@ -1,0 +1,49 @@
+"""``python -m service``: arguments to settings to server to exit status.
+
+Exit status: 0 stopped as asked, 1 could not start (the first line of the log says why), 2 a setting is wrong.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+
+from engines.runner import EngineError
+from service import log
+from service.models import open_models
+from service.server import ListenError, serve
+from service.settings import SettingsError, load_settings
+
+
+def main() -> int:
+    """Run the server; returns the exit status."""
+    try:
+        settings = load_settings(sys.argv[1:], os.environ)
+    except SettingsError as error:
+        print(f"settings refused:\n{error}", file=sys.stderr)
+        return 2
+    log.start_logging(level=settings.log_level, as_json=settings.log_format == "json")
+    log.event("starting", **settings.for_log())
+    try:
+        catalog = open_models(
+            settings.models,
+            engine=settings.engine,
+            default=settings.default_model,
+            max_batch=settings.max_batch,
+            concurrency=settings.runner_threads,
+        )
+    except EngineError as error:
+        log.event("start_failed", level=logging.ERROR, reason=str(error))
+        return 1
+    try:
+        asyncio.run(serve(settings, catalog))
+    except ListenError as error:
+        log.event("start_failed", level=logging.ERROR, reason=str(error))
+        return 1
+    finally:
+        catalog.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

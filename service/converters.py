@@ -1,0 +1,279 @@
+"""Protobuf to plain objects and back, and no decisions but one: an enum value that we do not know is a bad field.
+
+``message.picture`` is read exactly once: every access of a bytes field copies it (96 us for 1.4 MB, protobuf 7 upb).
+"""
+
+import enum
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from engines.runner import RunnerInfo
+from humanseg.frames import PixelFormat
+from humanseg.options import TemporalFusion
+from humanseg.proto_enums import (
+    FRAME_POLICY,
+    MASK_ENCODING,
+    PIXEL_FORMAT,
+    ROTATION,
+    TEMPORAL_FUSION,
+    Number,
+    ProtoEnum,
+    UnknownChoiceError,
+)
+from humanseg.masks import MaskEncoding
+from humanseg.v1 import segmentation_pb2 as pb
+from humanseg.vision.arrays import Size
+from humanseg.vision.orientation import Rotation
+from humanseg.vision.temporal import ResetReason
+from service.pipeline import EncodedMask, PictureTask
+from service.settings import Settings
+from service.stages import StageClock
+from service.stream_protocol import (
+    ConfigEntry,
+    DropEntry,
+    DropReason,
+    FrameEntry,
+    NoticeEntry,
+    ReceivedFrame,
+    Reason,
+    RequestedConfig,
+    SizeLimits,
+    StreamConfig,
+    check_mask_size,
+    invalid,
+)
+
+Choice = TypeVar("Choice", bound=enum.Enum)
+
+_DROP_REASON = ProtoEnum(pb.DropReason, "DROP_REASON_", {reason.name: reason for reason in DropReason})
+_STATE_RESET = ProtoEnum(pb.StateReset, "STATE_RESET_", {reason.name: reason for reason in ResetReason})
+# Every reason that the service can give must exist in the contract; found at import, not at three in the morning.
+ProtoEnum(pb.ErrorReason, "ERROR_REASON_", {reason.name: reason for reason in Reason})
+
+#: 2**32 - 1 microseconds are 71 minutes: a stage that took longer stands at the end of the scale.
+_LARGEST_UINT32 = 2**32 - 1
+
+
+def requested_config(message: pb.SessionConfig) -> RequestedConfig:
+    """A config as sent.
+
+    Raises:
+        CallError: CONFIG_INVALID, naming each enum value that is not known here.
+    """
+    unknown: list[tuple[str, str]] = []
+    requested = RequestedConfig(
+        model=message.model,
+        width=message.width,
+        height=message.height,
+        pixel_format=_choice(PIXEL_FORMAT, message.pixel_format, "config.pixel_format", unknown),
+        rotation=_choice(ROTATION, message.rotation, "config.rotation", unknown),
+        mirrored=message.mirrored,
+        fusion=_choice(TEMPORAL_FUSION, message.temporal_fusion, "config.temporal_fusion", unknown),
+        encoding=_choice(MASK_ENCODING, message.mask_encoding, "config.mask_encoding", unknown),
+        mask_width=message.mask_width,
+        mask_height=message.mask_height,
+        policy=_choice(FRAME_POLICY, message.frame_policy, "config.frame_policy", unknown),
+        label=message.session_label,
+    )
+    if unknown:
+        raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
+    return requested
+
+
+def received_frame(message: pb.Frame) -> ReceivedFrame:
+    """A frame as sent; an unknown enum value is noted, since it costs the frame and not the stream."""
+    unknown: list[tuple[str, str]] = []
+    rotation = _choice(ROTATION, message.rotation, "rotation", unknown)
+    return ReceivedFrame(
+        frame_id=message.frame_id,
+        capture_time_us=message.capture_time_us,
+        picture=message.picture,
+        width=message.width,
+        height=message.height,
+        rotation=rotation,
+        mirrored=message.mirrored if message.HasField("mirrored") else None,
+        unknown_field="; ".join(f"{path}: {text}" for path, text in unknown),
+    )
+
+
+def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
+    """A still picture as a task.
+
+    Raises:
+        CallError: CONFIG_INVALID with every offending field.
+    """
+    complaints: list[tuple[str, str]] = []
+    pixel_format = _choice(PIXEL_FORMAT, message.pixel_format, "pixel_format", complaints)
+    rotation = _choice(ROTATION, message.rotation, "rotation", complaints)
+    encoding = _choice(MASK_ENCODING, message.mask_encoding, "mask_encoding", complaints)
+    picture = message.picture
+    if len(picture) > limits.max_frame_bytes:
+        text = f"{len(picture)} bytes exceed max_frame_bytes {limits.max_frame_bytes}; send a smaller picture"
+        complaints.append(("picture", text))
+    if pixel_format is None:
+        pixel_format = PixelFormat.PNG if picture.startswith(b"\x89PNG") else PixelFormat.JPEG
+    size: Size | None = Size(message.width, message.height)
+    if size == (0, 0) and pixel_format.compressed:
+        size = None
+    elif size is not None and (complaint := limits.complaint(size)):
+        complaints.append(("width, height", complaint))
+    mask_size = check_mask_size("", message.mask_width, message.mask_height, limits, complaints)
+    if complaints:
+        raise invalid(Reason.CONFIG_INVALID, "request is not acceptable", complaints)
+    return PictureTask(
+        picture=picture,
+        pixel_format=pixel_format,
+        size=size,
+        rotation=rotation or Rotation.DEG_0,
+        mirrored=False,
+        encoding=encoding or MaskEncoding.ALPHA8,
+        mask_size=mask_size,
+        fusion=TemporalFusion.OFF,
+        capture_time_us=0,
+        exif=True,
+    )
+
+
+def frame_task(entry: FrameEntry) -> PictureTask:
+    """A frame of a stream as a task."""
+    return PictureTask(
+        picture=entry.picture,
+        pixel_format=entry.config.pixel_format,
+        size=entry.size,
+        rotation=entry.rotation,
+        mirrored=entry.mirrored,
+        encoding=entry.config.encoding,
+        mask_size=entry.config.mask_size,
+        fusion=entry.config.fusion,
+        capture_time_us=entry.capture_time_us,
+        exif=False,
+    )
+
+
+def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits) -> pb.StreamSegmentResponse:
+    """The answer to a config."""
+    return pb.StreamSegmentResponse(
+        accepted=pb.AcceptedConfig(
+            config=config_message(entry.config),
+            model=model,
+            limits=limits,
+            resets=[_STATE_RESET.number(reset) for reset in entry.resets],
+        )
+    )
+
+
+def config_message(config: StreamConfig) -> pb.SessionConfig:
+    """A config that holds, every default filled in."""
+    mask_size = config.mask_size or Size(0, 0)
+    return pb.SessionConfig(
+        model=config.model,
+        width=config.size.width,
+        height=config.size.height,
+        pixel_format=PIXEL_FORMAT.number(config.pixel_format),
+        rotation=ROTATION.number(config.rotation),
+        mirrored=config.mirrored,
+        temporal_fusion=TEMPORAL_FUSION.number(config.fusion),
+        mask_encoding=MASK_ENCODING.number(config.encoding),
+        mask_width=mask_size.width,
+        mask_height=mask_size.height,
+        frame_policy=FRAME_POLICY.number(config.policy),
+        session_label=config.label,
+    )
+
+
+def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock) -> pb.StreamSegmentResponse:
+    """A frame's mask."""
+    return pb.StreamSegmentResponse(
+        result=pb.FrameResult(
+            frame_id=entry.frame_id,
+            capture_time_us=entry.capture_time_us,
+            outcome=pb.FRAME_OUTCOME_MASK,
+            mask=mask.payload,
+            mask_encoding=MASK_ENCODING.number(mask.encoding),
+            mask_width=mask.size.width,
+            mask_height=mask.size.height,
+            reset=_STATE_RESET.number(mask.reset),
+            times=times_message(clock),
+        )
+    )
+
+
+def dropped_message(entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> pb.StreamSegmentResponse:
+    """A frame without a mask."""
+    return pb.StreamSegmentResponse(
+        result=pb.FrameResult(
+            frame_id=entry.frame_id,
+            capture_time_us=entry.capture_time_us,
+            outcome=pb.FRAME_OUTCOME_DROPPED,
+            drop_reason=_DROP_REASON.number(reason),
+            drop_detail=detail,
+            times=times_message(clock),
+        )
+    )
+
+
+def notice_message(entry: NoticeEntry) -> pb.StreamSegmentResponse:
+    """The server stops soon."""
+    notice = pb.Notice(reason=pb.NOTICE_REASON_DRAINING, time_left=duration(entry.time_left_s))
+    return pb.StreamSegmentResponse(notice=notice)
+
+
+def still_message(mask: EncodedMask, model: pb.ModelInfo, clock: StageClock) -> pb.SegmentResponse:
+    """A still picture's mask."""
+    return pb.SegmentResponse(
+        mask=mask.payload,
+        mask_encoding=MASK_ENCODING.number(mask.encoding),
+        mask_width=mask.size.width,
+        mask_height=mask.size.height,
+        model=model,
+        times=times_message(clock),
+    )
+
+
+def model_message(info: RunnerInfo, *, is_default: bool) -> pb.ModelInfo:
+    """A model as it is served."""
+    return pb.ModelInfo(
+        name=info.model.name,
+        version=info.model.version,
+        engine=info.engine,
+        network_width=info.model.landscape.width,
+        network_height=info.model.landscape.height,
+        is_default=is_default,
+    )
+
+
+def limits_message(settings: Settings) -> pb.Limits:
+    """What a client may not exceed."""
+    return pb.Limits(
+        max_frame_bytes=settings.max_frame_bytes,
+        max_frame_px=settings.max_frame_px,
+        max_side_px=settings.max_side_px,
+        config_timeout=duration(settings.config_timeout_s),
+        idle_timeout=duration(settings.idle_timeout_s),
+        write_timeout=duration(settings.write_timeout_s),
+    )
+
+
+def times_message(clock: StageClock) -> pb.StageTimes:
+    """The times of a picture; stage names are field names."""
+    return pb.StageTimes(
+        **{f"{stage}_us": min(wall_ns // 1000, _LARGEST_UINT32) for stage, wall_ns in clock.wall_ns.items()}
+    )
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as a protobuf Duration, to the millisecond."""
+    message = Duration()
+    message.FromMilliseconds(round(seconds * 1000))
+    return message
+
+
+def _choice(
+    proto_enum: "ProtoEnum[Number, Choice]", number: int, path: str, complaints: list[tuple[str, str]]
+) -> Choice | None:
+    try:
+        return proto_enum.choice(number)
+    except UnknownChoiceError as error:
+        complaints.append((path, str(error)))
+        return None

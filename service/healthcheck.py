@@ -1,0 +1,42 @@
+"""``python -m service.healthcheck``: exit status 0 if the server in this container serves, else 1 and why.
+
+For container engines; Kubernetes asks over its own ``grpc:`` probe. The port is the service's own setting.
+"""
+
+import os
+import sys
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from service.settings import SettingsError, load_settings
+
+TIMEOUT_S = 3.0
+
+
+def check(address: str) -> str:
+    """Ask for the health of the whole server: ``SERVING``, ``NOT_SERVING``, or the status code of a failed call."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            return str(error.code().name)  # type: ignore[attr-defined]  # a failed call is its own error and status
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def main() -> int:
+    """Exit status for the container engine."""
+    try:
+        port = load_settings([], os.environ).port
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    health = check(f"127.0.0.1:{port}")
+    if health != "SERVING":
+        print(f"the server on port {port} is {health}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Every metric of the service, and the ``/metrics`` endpoint. No label grows with the number of sessions."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from engines.runner import RunnerInfo
+from service.stages import STAGES, StageClock
+
+#: Seconds; the edges at 8, 16.7 and 33.3 ms are the frame times of 120, 60 and 30 fps.
+STAGE_EDGES_S = (
+    0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.0125, 0.0167, 0.025, 0.0333, 0.05, 0.0667, 0.1, 0.2, 0.5, 1.0, 2.0,
+)  # fmt: skip
+BATCH_EDGES = (1, 2, 4, 8, 16, 32)
+
+
+class ServiceMetrics:
+    """The metrics of one server process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        stage_seconds = Histogram(
+            "humanseg_stage_seconds",
+            "Time of a frame in a stage; total runs from arrival to the answer being ready",
+            ["stage"],
+            buckets=STAGE_EDGES_S,
+            registry=self.registry,
+        )
+        stage_cpu = Counter(
+            "humanseg_stage_cpu_seconds",
+            "CPU time of the thread that ran a stage",
+            ["stage"],
+            registry=self.registry,
+        )
+        self._stage_seconds = {stage: stage_seconds.labels(stage) for stage in STAGES}
+        self._stage_cpu = {stage: stage_cpu.labels(stage) for stage in STAGES}
+        self._frames = Counter(
+            "humanseg_frames", "Frames answered", ["outcome", "reason"], registry=self.registry
+        )
+        self._masks = self._frames.labels("mask", "")
+        self._resets = Counter("humanseg_fusion_resets", "Fusion states given up", ["reason"], registry=self.registry)
+        self.stills = Counter("humanseg_stills", "Still pictures answered", ["outcome"], registry=self.registry)
+        self.sessions_active = Gauge("humanseg_sessions_active", "Streams open now", registry=self.registry)
+        self.sessions_limit = Gauge("humanseg_sessions_limit", "Streams admitted at most", registry=self.registry)
+        self.sessions = Counter(
+            "humanseg_sessions", "Streams ended or refused, by the reason of their status", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.first_mask_seconds = Histogram(
+            "humanseg_first_mask_seconds",
+            "From the opening of a stream to its first mask being ready",
+            buckets=STAGE_EDGES_S,
+            registry=self.registry,
+        )
+        self.batch_frames = Histogram(
+            "humanseg_batch_frames", "Frames in a run of the engine", ["model"], buckets=BATCH_EDGES,
+            registry=self.registry,
+        )  # fmt: skip
+        self.loop_lag_seconds = Histogram(
+            "humanseg_loop_lag_seconds", "By how much the event loop woke up late", buckets=STAGE_EDGES_S,
+            registry=self.registry,
+        )  # fmt: skip
+        self._engine = Gauge(
+            "humanseg_engine_info", "Models served and the engine in use", ["model", "version", "engine"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.ready = Gauge("humanseg_ready", "1 while new streams are taken", registry=self.registry)
+
+    def describe_engines(self, infos: Iterable[RunnerInfo]) -> None:
+        """Show which engine serves which model."""
+        for info in infos:
+            self._engine.labels(info.model.name, info.model.version, info.engine).set(1)
+
+    def frame_answered(self, clock: StageClock) -> None:
+        """Count a mask and the time spent on it."""
+        self._masks.inc()
+        self.observe_stages(clock)
+
+    def observe_stages(self, clock: StageClock) -> None:
+        """Put the times of one picture into the histograms; a stage that did not run is left out."""
+        for stage, wall_ns in clock.wall_ns.items():
+            self._stage_seconds[stage].observe(wall_ns * 1e-9)
+        for stage, cpu_ns in clock.cpu_ns.items():
+            self._stage_cpu[stage].inc(cpu_ns * 1e-9)
+
+    def frame_dropped(self, reason: str) -> None:
+        """Count a frame without a mask."""
+        self._frames.labels("dropped", reason.lower()).inc()
+
+    def fusion_reset(self, reason: str) -> None:
+        """Count a fusion state given up."""
+        self._resets.labels(reason.lower()).inc()
+
+
+class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):
+    """``/metrics`` over HTTP in a thread of its own."""
+
+    def __init__(self, metrics: ServiceMetrics, host: str, port: int) -> None:
+        """Start to listen; raises OSError where the port is taken."""
+        self._server, self._thread = start_http_server(port, host, registry=metrics.registry)
+
+    @property
+    def port(self) -> int:
+        """The port in use."""
+        return int(self._server.server_address[1])
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)

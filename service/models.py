@@ -1,0 +1,78 @@
+"""Which models are served: found in a folder, opened with the engine asked for, and warm before the server is ready."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+
+from engines.registry import open_runner, warm_up
+from engines.runner import ModelFileError, Runner, RunnerInfo
+from humanseg.vision.arrays import Size
+from humanseg.vision.orientation import Rotation
+from service.pipeline import geometry
+
+
+class ModelCatalog:
+    """The open runners by model name, the default first."""
+
+    def __init__(self, runners: Mapping[str, Runner], default: str) -> None:
+        if default not in runners:
+            served = ", ".join(runners)
+            raise ModelFileError(
+                f"default model {default!r} is not among the models found ({served}); set --default-model"
+            )
+        self._default = default
+        self._runners = {default: runners[default], **runners}
+
+    @property
+    def default(self) -> str:
+        """The model of a config that names none."""
+        return self._default
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All models, the default first."""
+        return tuple(self._runners)
+
+    @property
+    def infos(self) -> Sequence[RunnerInfo]:
+        """All open runners, the default first."""
+        return tuple(runner.info for runner in self._runners.values())
+
+    @property
+    def preferred_batches(self) -> Mapping[str, int]:
+        """Model name -> frames in a batch beyond which waiting for more is not worth it."""
+        return {name: runner.info.preferred_batch for name, runner in self._runners.items()}
+
+    def runner(self, model: str) -> Runner:
+        """The open runner of a model that is served."""
+        return self._runners[model]
+
+    def geometry(self, model: str, size: Size, rotation: Rotation) -> Hashable:
+        """Equal for two kinds of frames whose network inputs lie on each other pixel by pixel."""
+        placement = geometry(self._runners[model].info.model, size, rotation)
+        return placement.canvas, placement.inner
+
+    def close(self) -> None:
+        """Free every engine."""
+        for runner in self._runners.values():
+            runner.close()
+
+
+def open_models(folder: Path, *, engine: str, default: str, max_batch: int, concurrency: int) -> ModelCatalog:
+    """Open and warm up every ``*.onnx`` of a folder.
+
+    Raises:
+        EngineUnavailableError: the engine cannot run here.
+        ModelFileError: no model there, one of them cannot be used, or two have the same name.
+    """
+    paths = sorted(folder.glob("*.onnx"))
+    if not paths:
+        raise ModelFileError(f"no *.onnx in {folder}; train one with `python -m train.train`, or set --models")
+    runners: dict[str, Runner] = {}
+    for path in paths:
+        runner = open_runner(engine, path, max_batch=max_batch, concurrency=concurrency)
+        name = runner.info.model.name
+        if name in runners:
+            raise ModelFileError(f"{path} and {runners[name].info.path} both call themselves {name!r}; remove one")
+        warm_up(runner)
+        runners[name] = runner
+    return ModelCatalog(runners, default)

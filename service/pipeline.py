@@ -1,0 +1,160 @@
+"""The work on one picture as plain functions, without asyncio: `prepare` up to the engine, `finish` after it.
+
+Both run on whatever thread the dispatcher gives them; times are taken here and nowhere else.
+"""
+
+from dataclasses import dataclass, field
+
+from engines.metadata import ModelMetadata
+from humanseg.frames import PixelFormat, view_frame
+from humanseg.masks import MaskEncoding, encode_mask
+from humanseg.options import TemporalFusion
+from humanseg.vision import cv
+from humanseg.vision.arrays import Alpha, Picture, Size
+from humanseg.vision.decode import DecodeError, decode_picture, picture_size
+from humanseg.vision.letterbox import Placement, choose_canvas, letterbox, letterbox_frame, restore8
+from humanseg.vision.orientation import Rotation, to_sent, to_upright, upright_size
+from humanseg.vision.temporal import PARAMETERS, FusionState, ResetReason, fuse
+from service.stages import StageClock
+from service.stream_protocol import SizeLimits
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTask:
+    """One picture and all that is wanted of it, from a stream or a still."""
+
+    picture: bytes | memoryview
+    pixel_format: PixelFormat
+    size: Size | None
+    """Declared size as sent; None: read it from the file (stills)."""
+    rotation: Rotation
+    mirrored: bool
+    encoding: MaskEncoding
+    mask_size: Size | None
+    fusion: TemporalFusion
+    capture_time_us: int
+    exif: bool
+    """Whether a JPEG's EXIF orientation is applied (stills) or ignored (streams)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture on the network's canvas, and the way back."""
+
+    network_input: Picture
+    placement: Placement
+    sent_size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedMask:
+    """A mask as it goes out."""
+
+    payload: bytes
+    encoding: MaskEncoding
+    size: Size
+    reset: ResetReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Two frames with equal fits lie on each other on the canvas, so that fusion may compare them."""
+
+    model: str
+    geometry: tuple[Size, Size]
+    orientation: tuple[Rotation, bool]
+
+
+@dataclass(slots=True)
+class FusionMemory:
+    """What a session remembers between frames: the fusion's state, and the frames it holds for."""
+
+    state: FusionState = field(default_factory=FusionState)
+    fit: _Fit | None = None
+
+    def forget(self) -> None:
+        """Start anew with the next frame, for example after fusion was OFF."""
+        self.state = FusionState()
+        self.fit = None
+
+    def fuse(
+        self, model: str, prepared: Prepared, task: PictureTask, alpha: Alpha
+    ) -> tuple[Alpha, ResetReason | None]:
+        """Fuse a canvas-sized alpha with the past; says why where the past was given up instead."""
+        placement = prepared.placement
+        fit = _Fit(model, (placement.canvas, placement.inner), (task.rotation, task.mirrored))
+        forced = self._why_unfit(fit)
+        if forced is not None:
+            self.forget()
+        self.fit = fit
+        gray = cv.rgb_to_gray(prepared.network_input)
+        fused, reset = fuse(self.state, gray, alpha, task.capture_time_us, PARAMETERS[task.fusion], placement)
+        return fused, forced or reset
+
+    def _why_unfit(self, fit: _Fit) -> ResetReason | None:
+        if self.fit is None or fit == self.fit:
+            return None
+        if fit.model != self.fit.model:
+            return ResetReason.MODEL
+        if fit.orientation != self.fit.orientation:
+            return ResetReason.ROTATION
+        return ResetReason.SIZE
+
+
+def geometry(metadata: ModelMetadata, size: Size, rotation: Rotation) -> Placement:
+    """Where a picture of this size, turned like this, lies on the model's better canvas."""
+    upright = upright_size(size, rotation)
+    return Placement.fit(upright, choose_canvas(upright, metadata.landscape, metadata.upright))
+
+
+def prepare(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits, clock: StageClock) -> Prepared:
+    """Decode where needed, and put the picture on the network's canvas.
+
+    Raises:
+        DecodeError: the file cannot be read, or its size is not the declared one or over the limits.
+        FrameError: the number of bytes does not fit the declared size.
+    """
+    if task.pixel_format.compressed:
+        with clock.stage("decode"):
+            _require_declared_size(task)
+            picture = decode_picture(task.picture, limits.max_frame_px, limits.max_side_px, exif=task.exif)
+        size = Size.of(picture)
+        with clock.stage("preprocess"):
+            canvas = geometry(metadata, size, task.rotation).canvas
+            network_input, placement = letterbox(to_upright(picture, task.rotation, task.mirrored), canvas)
+        return Prepared(network_input, placement, size)
+    if task.size is None:
+        raise ValueError("raw pixels need a declared size")
+    with clock.stage("preprocess"):
+        frame = view_frame(task.picture, task.pixel_format, task.size)
+        canvas = geometry(metadata, task.size, task.rotation).canvas
+        network_input, placement = letterbox_frame(frame, canvas, task.rotation, task.mirrored)
+    return Prepared(network_input, placement, task.size)
+
+
+def _require_declared_size(task: PictureTask) -> None:
+    """From the header, before a pixel is decoded."""
+    if task.size is None:
+        return
+    size = picture_size(task.picture, exif=task.exif)
+    if size != task.size:
+        raise DecodeError(f"the {task.pixel_format.name} is {size}, declared was {task.size}; declare its own size")
+
+
+def finish(
+    task: PictureTask, metadata: ModelMetadata, prepared: Prepared, alpha: Alpha, memory: FusionMemory, clock: StageClock
+) -> EncodedMask:
+    """Fuse over time, bring the mask back onto the picture as it was sent, and encode it."""
+    reset = None
+    if task.fusion is TemporalFusion.OFF:
+        memory.forget()
+    else:
+        with clock.stage("fusion"):
+            alpha, reset = memory.fuse(metadata.name, prepared, task, alpha)
+    with clock.stage("postprocess"):
+        sent_size = task.mask_size or prepared.sent_size
+        mask = restore8(alpha, prepared.placement, upright_size(sent_size, task.rotation))
+        mask = to_sent(mask, task.rotation, task.mirrored)
+    with clock.stage("encode"):
+        payload = encode_mask(mask, task.encoding)
+    return EncodedMask(payload, task.encoding, sent_size, reset)

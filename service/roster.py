@@ -1,0 +1,59 @@
+"""Which sessions are open: admission by their number, and the drain."""
+
+import asyncio
+
+from service.metrics import ServiceMetrics
+from service.session import Session
+from service.stream_protocol import CallError, Reason
+
+
+class Roster:
+    """The open sessions of one server."""
+
+    def __init__(self, metrics: ServiceMetrics, max_sessions: int) -> None:
+        self._metrics = metrics
+        self._max_sessions = max_sessions
+        self._sessions: set[Session] = set()
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        metrics.sessions_limit.set(max_sessions)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def require_room(self) -> None:
+        """Raises CallError (DRAINING, TOO_MANY_SESSIONS) where no new session is taken."""
+        if self._draining:
+            raise CallError(Reason.DRAINING, "this server stops; another replica will take the stream")
+        if len(self._sessions) >= self._max_sessions:
+            raise CallError(
+                Reason.TOO_MANY_SESSIONS,
+                f"{len(self._sessions)} sessions are open, at most {self._max_sessions} are taken; try another replica",
+                metadata={"max_sessions": str(self._max_sessions)},
+            )
+
+    def enter(self, session: Session) -> None:
+        """Note a session that begins."""
+        self._sessions.add(session)
+        self._metrics.sessions_active.set(len(self._sessions))
+        self._empty.clear()
+
+    def leave(self, session: Session, outcome: str) -> None:
+        """Note a session that ended; ``outcome`` is "ok", "cancelled", or the reason of its status."""
+        self._sessions.discard(session)
+        self._metrics.sessions_active.set(len(self._sessions))
+        self._metrics.sessions.labels(outcome).inc()
+        if not self._sessions:
+            self._empty.set()
+
+    def refuse(self, reason: Reason) -> None:
+        """Count a stream that was not admitted."""
+        self._metrics.sessions.labels(reason.name.lower()).inc()
+
+    async def drain(self, time_left_s: float) -> None:
+        """Take no new sessions, tell those that are open, and wait for them to end."""
+        self._draining = True
+        for session in tuple(self._sessions):
+            session.drain(time_left_s)
+        await self._empty.wait()

@@ -1,0 +1,170 @@
+"""The servicer: protobuf in, protobuf out; what a message means is decided in `stream_protocol` and `session`."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import grpc
+
+from engines.runner import EngineError
+from humanseg.frames import FrameError
+from humanseg.v1 import segmentation_pb2 as pb
+from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
+from humanseg.vision.decode import DecodeError
+from service import converters, log
+from service.dispatcher import Dispatcher, DispatcherClosed
+from service.metrics import ServiceMetrics
+from service.models import ModelCatalog
+from service.pipeline import FusionMemory
+from service.roster import Roster
+from service.session import Answer, DropAnswer, Incoming, MaskAnswer, Session, SessionTimeouts
+from service.settings import Settings
+from service.stages import StageClock
+from service.status import internal, to_status
+from service.stream_protocol import (
+    CallError,
+    ConfigEntry,
+    ProtocolViolation,
+    Reason,
+    SizeLimits,
+    StreamProtocol,
+    check_model,
+    invalid,
+)
+
+StreamContext = grpc.aio.ServicerContext[pb.StreamSegmentRequest, pb.StreamSegmentResponse]
+StillContext = grpc.aio.ServicerContext[pb.SegmentRequest, pb.SegmentResponse]
+ListContext = grpc.aio.ServicerContext[pb.ListModelsRequest, pb.ListModelsResponse]
+
+
+class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
+    """Answers the calls of ``humanseg.v1.SegmentationService``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: ModelCatalog,
+        dispatcher: Dispatcher,
+        roster: Roster,
+        metrics: ServiceMetrics,
+        limits: SizeLimits,
+    ) -> None:
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._roster = roster
+        self._metrics = metrics
+        self._limits = limits
+        self._limits_message = converters.limits_message(settings)
+        self._timeouts = SessionTimeouts(settings.config_timeout_s, settings.idle_timeout_s, settings.write_timeout_s)
+        self._models = {
+            info.model.name: converters.model_message(info, is_default=info.model.name == catalog.default)
+            for info in catalog.infos
+        }
+
+    async def StreamSegment(  # noqa: N802  # the contract's name
+        self, request_iterator: AsyncIterator[pb.StreamSegmentRequest], context: StreamContext
+    ) -> None:
+        """One session, from its config to its end."""
+        try:
+            self._roster.require_room()
+        except CallError as error:
+            self._roster.refuse(error.reason)
+            await _abort(context, error)
+        session = Session(
+            _new_id(), StreamProtocol(self._catalog, self._limits), self._dispatcher, self._metrics, self._timeouts
+        )
+
+        async def answer(reply: Answer) -> None:
+            await context.write(self._message(reply))
+
+        outcome = "cancelled"
+        self._roster.enter(session)
+        log.event("session_opened", session=session.session_id, peer=context.peer())
+        try:
+            await session.run(_incoming(request_iterator), answer)
+            outcome = "ok"
+        except CallError as error:
+            outcome = error.reason.name.lower()
+            await _abort(context, error)
+        except grpc.aio.UsageError:  # raised by write() once the client is gone
+            outcome = "cancelled"
+        except Exception as error:  # the border to the wire: what it was stays in the log
+            outcome = "internal"
+            await self._abort_internal(context, error, session.session_id)
+        finally:
+            self._roster.leave(session, outcome)
+            log.event(
+                "session_closed", session=session.session_id, label=session.label, model=session.model,
+                outcome=outcome, masks=session.masks, drops=session.drops,
+            )  # fmt: skip
+
+    async def Segment(self, request: pb.SegmentRequest, context: StillContext) -> pb.SegmentResponse:  # noqa: N802
+        """One still picture."""
+        clock = StageClock(time.monotonic_ns())
+        try:
+            response = await self._segment_still(request, clock)
+        except CallError as error:
+            self._metrics.stills.labels(error.reason.name.lower()).inc()
+            return await _abort(context, error)
+        except Exception as error:  # the border to the wire: what it was stays in the log
+            self._metrics.stills.labels("internal").inc()
+            return await self._abort_internal(context, error, _new_id())
+        self._metrics.stills.labels("mask").inc()
+        return response
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: ListContext) -> pb.ListModelsResponse:  # noqa: N802
+        """The models and limits of this server."""
+        return pb.ListModelsResponse(
+            models=[self._models[name] for name in self._catalog.names], limits=self._limits_message
+        )
+
+    async def _segment_still(self, request: pb.SegmentRequest, clock: StageClock) -> pb.SegmentResponse:
+        task = converters.still_task(request, self._limits)
+        model = check_model(request.model, self._catalog)
+        clock.started()
+        try:
+            mask = await self._dispatcher.segment(task, model, FusionMemory(), clock)
+        except (DecodeError, FrameError) as error:
+            raise invalid(Reason.PICTURE_INVALID, "picture cannot be read", [("picture", str(error))]) from None
+        except DispatcherClosed:
+            raise CallError(Reason.DRAINING, "this server stops; another replica will take the call") from None
+        clock.answered()
+        self._metrics.observe_stages(clock)
+        return converters.still_message(mask, self._models[model], clock)
+
+    def _message(self, reply: Answer) -> pb.StreamSegmentResponse:
+        match reply:
+            case ConfigEntry():
+                return converters.accepted_message(reply, self._models[reply.config.model], self._limits_message)
+            case MaskAnswer():
+                return converters.mask_message(reply.entry, reply.mask, reply.clock)
+            case DropAnswer():
+                return converters.dropped_message(reply.entry, reply.reason, reply.detail, reply.clock)
+            case _:
+                return converters.notice_message(reply)
+
+    async def _abort_internal(self, context: "StreamContext | StillContext", error: Exception, request_id: str) -> None:
+        log.event("call_failed", level=logging.ERROR, error=error, request_id=request_id)
+        await _abort(context, internal(request_id))
+
+
+async def _incoming(requests: AsyncIterator[pb.StreamSegmentRequest]) -> AsyncIterator[Incoming]:
+    async for request in requests:
+        match request.WhichOneof("message"):
+            case "frame":
+                yield converters.received_frame(request.frame)
+            case "config":
+                yield converters.requested_config(request.config)
+            case _:
+                message = "a message without config or frame (or with a field of a newer release); set one of them"
+                raise ProtocolViolation(Reason.MESSAGE_EMPTY, message, fields=[("message", message)])
+
+
+async def _abort(context: "StreamContext | StillContext", error: CallError) -> None:
+    await context.abort_with_status(to_status(error))
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:12]

@@ -1,0 +1,147 @@
+"""The only assembler: models, dispatcher, servicer, health, reflection, metrics, signals and the drain."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from humanseg.v1 import segmentation_pb2 as pb
+from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
+from service import log
+from service.dispatcher import Dispatcher
+from service.metrics import MetricsEndpoint, ServiceMetrics
+from service.models import ModelCatalog
+from service.roster import Roster
+from service.rpc import SegmentationServicer
+from service.settings import Settings
+from service.stream_protocol import SizeLimits
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+#: How long calls that are still open after the drain have before they are cut off.
+STOP_GRACE_S = 1.0
+LOOP_LAG_INTERVAL_S = 0.25
+
+
+class ListenError(Exception):
+    """The port cannot be had."""
+
+
+def channel_options(settings: Settings) -> list[tuple[str, int]]:
+    """Options of the gRPC server; why each is there stands in docs/design.md."""
+    return [
+        # gRPC's default of 4 MiB refuses a 1080p RGB frame; this is also the memory that one message can claim.
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # A second server on the same port would go unnoticed and take half of the connections.
+        ("grpc.so_reuseport", 0),
+        # Clients behind mobile networks ping every few seconds; gRPC's default answers that with GOAWAY.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        # A client that vanished without a FIN is found by our own pings.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+    ]
+
+
+async def serve(settings: Settings, catalog: ModelCatalog) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; returns when everything is stopped.
+
+    Raises:
+        ListenError: a port cannot be had.
+    """
+    metrics = ServiceMetrics()
+    metrics.describe_engines(catalog.infos)
+    limits = SizeLimits(settings.max_frame_bytes, settings.max_frame_px, settings.max_side_px)
+    dispatcher = Dispatcher(catalog, limits, metrics, threads=settings.runner_threads)
+    roster = Roster(metrics, settings.max_sessions)
+    server = grpc.aio.server(options=channel_options(settings))
+    servicer = SegmentationServicer(settings, catalog, dispatcher, roster, metrics, limits)
+    pb_grpc.add_SegmentationServiceServicer_to_server(servicer, server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    if settings.reflection:
+        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    port = _listen(server, settings)
+    with _metrics_endpoint(metrics, settings) as endpoint:
+        stop = _stop_on_signals()
+        await server.start()
+        for name in ("", SERVICE_NAME):
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        metrics.ready.set(1)
+        log.event(
+            "ready", host=settings.host, port=port, metrics_port=endpoint.port, engine=settings.engine,
+            runners=settings.runner_threads,
+            models=",".join(f"{info.model.name}@{info.model.version}" for info in catalog.infos),
+        )  # fmt: skip
+        lag = asyncio.create_task(_measure_loop_lag(metrics))
+        signal_name = await stop
+        metrics.ready.set(0)
+        log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
+        await health_servicer.enter_graceful_shutdown()
+        await _drain(roster, settings.drain_s)
+        await server.stop(STOP_GRACE_S)
+        lag.cancel()
+        await asyncio.gather(lag, return_exceptions=True)
+        dispatcher.close()
+    log.event("stopped", sessions_cut=len(roster))
+
+
+def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+    address = f"{settings.host}:{settings.port}"
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ListenError(f"cannot listen on {address} ({error}); is another server there? choose --port") from None
+    if port == 0:
+        raise ListenError(f"cannot listen on {address}; is another server there? choose --port")
+    return port
+
+
+def _metrics_endpoint(metrics: ServiceMetrics, settings: Settings) -> MetricsEndpoint:
+    try:
+        return MetricsEndpoint(metrics, settings.host, settings.metrics_port)
+    except OSError as error:
+        address = f"{settings.host}:{settings.metrics_port}"
+        raise ListenError(f"cannot serve metrics on {address} ({error.strerror}); choose --metrics-port") from None
+
+
+def _stop_on_signals() -> "asyncio.Future[str]":
+    """Resolved with the signal's name; a second signal ends the process the hard way."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[str] = loop.create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.done():
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        else:
+            stop.set_result(number.name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+async def _drain(roster: Roster, drain_s: float) -> None:
+    """Let the open sessions end by themselves; those that do not are cut off with a log line."""
+    try:
+        # The sessions end themselves at drain_s; the second beyond it is for their last answers.
+        async with asyncio.timeout(drain_s + 1.0):
+            await roster.drain(drain_s)
+    except TimeoutError:
+        log.event("drain_incomplete", level=logging.WARNING, sessions=len(roster))
+
+
+async def _measure_loop_lag(metrics: ServiceMetrics) -> None:
+    """A late wake-up means that something held the event loop: the first thing to look at when p99 grows."""
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(LOOP_LAG_INTERVAL_S)
+            metrics.loop_lag_seconds.observe(max(0.0, time.monotonic() - before - LOOP_LAG_INTERVAL_S))

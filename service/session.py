@@ -1,0 +1,245 @@
+"""One session: the asyncio shell round the stream's state machine, the fusion's memory, and the time limits.
+
+Three tasks, all owned by `Session.run`: one reads what the client sends, always, so that the newest frame is known;
+one works the entries off in order; one watches the clock. No message is read under a timeout of its own: grpc.aio
+loses memory on each read that is cancelled, so the watch ends the whole stream instead.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from engines.runner import EngineError
+from humanseg.frames import FrameError
+from humanseg.vision.decode import DecodeError
+from service import log
+from service.converters import frame_task
+from service.dispatcher import Dispatcher, DispatcherClosed
+from service.metrics import ServiceMetrics
+from service.pipeline import EncodedMask, FusionMemory
+from service.stages import StageClock
+from service.stream_protocol import (
+    CallError,
+    ConfigEntry,
+    DropEntry,
+    DropReason,
+    FrameEntry,
+    NoticeEntry,
+    Reason,
+    ReceivedFrame,
+    RequestedConfig,
+    State,
+    StreamProtocol,
+)
+
+#: How often the watch looks at the clock at least; a limit is kept to within this.
+WATCH_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTimeouts:
+    """How long a session may keep the server waiting, in seconds."""
+
+    config_s: float
+    idle_s: float
+    write_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaskAnswer:
+    """A frame was segmented."""
+
+    entry: FrameEntry
+    mask: EncodedMask
+    clock: StageClock
+
+
+@dataclass(frozen=True, slots=True)
+class DropAnswer:
+    """A frame has no mask."""
+
+    entry: FrameEntry | DropEntry
+    reason: DropReason
+    detail: str
+    clock: StageClock
+
+
+Answer = ConfigEntry | NoticeEntry | MaskAnswer | DropAnswer
+Incoming = RequestedConfig | ReceivedFrame
+
+
+class Session:
+    """A stream from its first message to its end."""
+
+    def __init__(
+        self,
+        session_id: str,
+        protocol: StreamProtocol,
+        dispatcher: Dispatcher,
+        metrics: ServiceMetrics,
+        timeouts: SessionTimeouts,
+    ) -> None:
+        self.session_id = session_id
+        self.masks = 0
+        self.drops = 0
+        self._protocol = protocol
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._timeouts = timeouts
+        self._memory = FusionMemory()
+        self._opened_ns = self._last_message_ns = time.monotonic_ns()
+        self._write_began_ns: int | None = None
+        self._drain_ends_ns: int | None = None
+        self._drained = False
+        self._engine_failure_logged = False
+        self._work_ready = asyncio.Event()
+        self._room = asyncio.Event()
+
+    @property
+    def label(self) -> str:
+        """The client's name for this session, empty before the first config."""
+        config = self._protocol.config
+        return config.label if config else ""
+
+    @property
+    def model(self) -> str:
+        """The model in use, empty before the first config."""
+        config = self._protocol.config
+        return config.model if config else ""
+
+    async def run(self, incoming: AsyncIterator[Incoming], answer: Callable[[Answer], Awaitable[None]]) -> None:
+        """Serve the stream to its end; returns when the client half-closed and everything is answered.
+
+        Raises:
+            CallError: the stream ends with an error status.
+        """
+        reader = asyncio.create_task(self._read(incoming))
+        worker = asyncio.create_task(self._work(answer))
+        watch = asyncio.create_task(self._watch())
+        tasks = {reader, worker, watch}
+        try:
+            while not worker.done():
+                await asyncio.wait(tasks - {task for task in tasks if task.done()}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (reader, watch):
+                    if task.done():
+                        task.result()  # raises what ended it
+            worker.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._drained:
+            raise CallError(Reason.DRAINING, "the server stops; open a new stream, which reaches another replica")
+
+    def drain(self, time_left_s: float) -> None:
+        """Tell the client that the server stops; frames are still taken for ``time_left_s``."""
+        self._drain_ends_ns = time.monotonic_ns() + int(time_left_s * 1e9)
+        self._protocol.notify_draining(time_left_s)
+        self._work_ready.set()
+
+    async def _read(self, incoming: AsyncIterator[Incoming]) -> None:
+        async for message in incoming:
+            now_ns = time.monotonic_ns()
+            self._last_message_ns = now_ns
+            if self._protocol.state is State.CLOSED:
+                return  # drained while this message was on its way: it was never accepted
+            if isinstance(message, ReceivedFrame):
+                self._protocol.receive_frame(message, now_ns)
+            else:
+                self._protocol.receive_config(message)
+            self._work_ready.set()
+            while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:
+                self._room.clear()
+                await self._room.wait()
+                self._last_message_ns = time.monotonic_ns()
+        self._protocol.close_input()
+        self._work_ready.set()
+
+    async def _work(self, answer: Callable[[Answer], Awaitable[None]]) -> None:
+        while not self._protocol.finished:
+            entry = self._protocol.next_entry()
+            if entry is None:
+                self._work_ready.clear()
+                await self._work_ready.wait()
+                continue
+            self._room.set()
+            match entry:
+                case FrameEntry():
+                    reply: Answer = await self._segment(entry)
+                case DropEntry():
+                    reply = self._drop(entry, entry.reason, entry.detail, StageClock(entry.arrived_ns))
+                case _:
+                    reply = entry
+            self._write_began_ns = time.monotonic_ns()
+            await answer(reply)
+            self._write_began_ns = None
+
+    async def _segment(self, entry: FrameEntry) -> MaskAnswer | DropAnswer:
+        clock = StageClock(entry.arrived_ns)
+        clock.started()
+        try:
+            mask = await self._dispatcher.segment(frame_task(entry), entry.config.model, self._memory, clock)
+        except (DecodeError, FrameError) as error:
+            return self._drop(entry, DropReason.UNDECODABLE, f"frame {entry.frame_id}: {error}", clock)
+        except EngineError as error:
+            self._log_engine_failure(entry, error)
+            detail = f"frame {entry.frame_id}: the engine failed; the server's log has the reason"
+            return self._drop(entry, DropReason.ENGINE_FAILED, detail, clock)
+        except DispatcherClosed:
+            raise CallError(Reason.DRAINING, "the server stops; open a new stream") from None
+        clock.answered()
+        if not self.masks:
+            self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
+        self.masks += 1
+        self._metrics.frame_answered(clock)
+        if mask.reset is not None:
+            self._metrics.fusion_reset(mask.reset.name)
+        return MaskAnswer(entry, mask, clock)
+
+    def _drop(self, entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> DropAnswer:
+        clock.answered()
+        self.drops += 1
+        self._metrics.frame_dropped(reason.name)
+        return DropAnswer(entry, reason, detail, clock)
+
+    def _log_engine_failure(self, entry: FrameEntry, error: EngineError) -> None:
+        if self._engine_failure_logged:  # the counter tells how many; a line a frame would drown the log
+            return
+        self._engine_failure_logged = True
+        log.event(
+            "engine_failed", level=logging.ERROR, error=error,
+            session=self.session_id, label=self.label, model=entry.config.model, frame_id=entry.frame_id,
+        )  # fmt: skip
+
+    async def _watch(self) -> None:
+        while True:
+            now_ns = time.monotonic_ns()
+            remaining_s = [WATCH_INTERVAL_S]
+            for began_ns, limit_s, reason, what in self._limits_running():
+                left_s = limit_s - (now_ns - began_ns) * 1e-9
+                if left_s <= 0:
+                    raise CallError(reason, f"{what} within {limit_s:g} s")
+                remaining_s.append(left_s)
+            if self._drain_ends_ns is not None:
+                left_s = (self._drain_ends_ns - now_ns) * 1e-9
+                if left_s <= 0 and not self._drained:
+                    self._drained = True
+                    self._protocol.close_input()
+                    self._work_ready.set()
+                    self._room.set()
+                remaining_s.append(left_s if left_s > 0 else WATCH_INTERVAL_S)
+            await asyncio.sleep(max(0.001, min(remaining_s)))
+
+    def _limits_running(self) -> list[tuple[int, float, Reason, str]]:
+        """(began at, limit in seconds, reason, complaint) of each time limit that runs now."""
+        limits = []
+        if self._write_began_ns is not None:
+            what = "the client did not read an answer"
+            limits.append((self._write_began_ns, self._timeouts.write_s, Reason.CLIENT_NOT_READING, what))
+        if self._protocol.state is State.OPEN:
+            limits.append((self._opened_ns, self._timeouts.config_s, Reason.CONFIG_TIMEOUT, "no config came"))
+        elif self._protocol.wants_input:
+            limits.append((self._last_message_ns, self._timeouts.idle_s, Reason.IDLE_TIMEOUT, "no message came"))
+        return limits

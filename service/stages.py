@@ -1,0 +1,42 @@
+"""Where the time of a frame goes: one clock a frame, wall and CPU time by stage."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+Stage = Literal[
+    "wait", "decode", "preprocess", "queue", "inference", "fusion", "postprocess", "encode", "total"
+]  # fmt: skip
+#: In the order in which a frame passes them; ``total`` spans them all. Names are those of the proto's StageTimes.
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+class StageClock:
+    """Collects the times of one picture. Stages run one after another, on whatever thread."""
+
+    __slots__ = ("arrived_ns", "cpu_ns", "wall_ns")
+
+    def __init__(self, arrived_ns: int) -> None:
+        """``arrived_ns``: monotonic nanoseconds at which the picture was received."""
+        self.arrived_ns = arrived_ns
+        self.wall_ns: dict[Stage, int] = {}
+        self.cpu_ns: dict[Stage, int] = {}
+
+    @contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Time a stage that runs on this thread."""
+        wall, cpu = time.monotonic_ns(), time.thread_time_ns()
+        try:
+            yield
+        finally:
+            self.wall_ns[name] = time.monotonic_ns() - wall
+            self.cpu_ns[name] = time.thread_time_ns() - cpu
+
+    def started(self) -> None:
+        """Work on the picture begins; it has waited until now."""
+        self.wall_ns["wait"] = time.monotonic_ns() - self.arrived_ns
+
+    def answered(self) -> None:
+        """The answer is ready."""
+        self.wall_ns["total"] = time.monotonic_ns() - self.arrived_ns
