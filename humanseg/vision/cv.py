@@ -58,3 +58,37 @@ def swap_rb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def scale_to_u8(array: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
     """``round(array * scale)`` saturated to 0..255, in one pass; float32 of any shape, not negative."""
     return cast(NDArray[np.uint8], cv2.convertScaleAbs(array, alpha=scale))
+
+
+def merge(*planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Interleave (H, W) uint8 planes to (H, W, C)."""
+    return cast(NDArray[np.uint8], cv2.merge(planes))
+
+
+def channel(array: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+    """One channel of (H, W, C) uint8 as a contiguous (H, W)."""
+    return cast(NDArray[np.uint8], cv2.extractChannel(array, index))
+
+
+def affine_channels(array: NDArray[np.uint8], matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """``matrix[:, :C] @ pixel + matrix[:, C]`` per pixel, rounded and saturated; (H, W, C) uint8 to (H, W, rows)."""
+    return cast(NDArray[np.uint8], cv2.transform(array, matrix))
+
+
+def nv12_to_rgb(plane_y: NDArray[np.uint8], plane_uv: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Y (H, W) and UV (H/2, W/2, 2), BT.601 limited, even sizes only, to (H, W, 3) RGB."""
+    return cast(NDArray[np.uint8], cv2.cvtColorTwoPlane(plane_y, plane_uv, cv2.COLOR_YUV2RGB_NV12))
+
+
+def pad_to_even(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeat the last row and column of (H, W) or (H, W, C) where there is an odd number; itself if there is none."""
+    down, right = array.shape[0] % 2, array.shape[1] % 2
+    if not (down or right):
+        return array
+    return cast(NDArray[np.uint8], cv2.copyMakeBorder(array, 0, down, 0, right, cv2.BORDER_REPLICATE))
+
+
+def decode_rgb(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """The picture in the bytes of a file as (H, W, 3) uint8 RGB, not turned, without transparency; None if broken."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return cast(NDArray[np.uint8] | None, cv2.imdecode(file, flags))
