@@ -1,3 +1,79 @@
-.PHONY: proto
-proto:
-	.venv/bin/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. --mypy_out=readable_stubs:. --mypy_grpc_out=. proto/humanseg/v1/segmentation.proto
+# Two commands on a fresh machine: `make demo` and `make test`. Everything lives in .venv/ of this checkout.
+# Every target is one line that can be typed by hand.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INPUT ?= benchmarks/clips/demo_signing_640x360.mp4
+OUT ?= out/demo
+PORT ?= 50051
+STUBS := humanseg/v1
+
+export GRPC_VERBOSITY ?= ERROR
+# glibc gives every large message back to the kernel and faults it in again, at half of the server's CPU time
+# (docs/design.md); these must stand in the environment before the process starts.
+SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
+
+.DELETE_ON_ERROR:
+.PHONY: help demo serve test test-slow check format proto proto-check bench fuzz soak image clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python {v.major}.{v.minor} is too old: humanseg needs 3.11 or newer; name one by PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv
+
+.venv/run.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "setting up .venv (the first time: about a minute)"
+	@$(PIP) -e '.[server,bench]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "setting up .venv for tests and training (the first time: about a minute)"
+	@$(PIP) -e '.[dev]'
+	@touch $@ .venv/run.stamp
+
+demo: .venv/run.stamp  ## stream a clip through the service; INPUT=my.mp4 for your own
+	@$(SERVER_ENV) $(BIN)/python -m benchmarks.demo --input "$(INPUT)" --out "$(OUT)"
+
+serve: .venv/run.stamp  ## keep a server running on PORT (50051)
+	@$(SERVER_ENV) $(BIN)/python -m service --port $(PORT)
+
+test: .venv/dev.stamp  ## run the tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/dev.stamp  ## run the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/dev.stamp proto-check  ## format, lint, types, imports, proto
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+format: .venv/dev.stamp  ## put the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: .venv/dev.stamp  ## write humanseg/v1 anew from proto/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. --mypy_out=readable_stubs:. --mypy_grpc_out=. proto/humanseg/v1/segmentation.proto
+
+proto-check: .venv/dev.stamp  ## lint the proto, look for breaking changes, prove that the stubs are current
+	$(BIN)/buf lint
+	sh proto/check.sh $(BIN)
+
+bench: .venv/run.stamp  ## measure latency under load; the report lands in out/bench
+	$(SERVER_ENV) $(BIN)/python benchmarks/run.py --out out/bench
+
+fuzz: .venv/dev.stamp  ## feed the state machine 100,000 random conversations
+	HYPOTHESIS_MAX_EXAMPLES=100000 $(BIN)/python -m pytest tests/fuzz -m "slow or not slow"
+
+soak: .venv/run.stamp  ## an hour under load; watch RSS in the report
+	$(SERVER_ENV) $(BIN)/python benchmarks/run.py --seconds 3600 --out out/soak
+
+image:  ## build the CPU image
+	docker build -t humanseg:cpu .
+
+clean:  ## remove what was made, the environment included
+	rm -rf .venv out build dist

@@ -41,7 +41,9 @@ class ModelMetadata:
         if not (self.name and self.version):
             raise MetadataError(f"model name {self.name!r} and version {self.version!r} must not be empty")
         if self.channels not in (3, 4):
-            raise MetadataError(f"model {self.name}: {self.channels} input channels, allowed are 3 (RGB) and 4 (+ mask)")
+            raise MetadataError(
+                f"model {self.name}: {self.channels} input channels, allowed are 3 (RGB) and 4 (+ mask)"
+            )
         if self.landscape.width < self.landscape.height or self.upright.width > self.upright.height:
             raise MetadataError(f"model {self.name}: landscape {self.landscape} and upright {self.upright} are swapped")
 
@@ -70,7 +72,9 @@ class ModelMetadata:
                 " export the model with `python -m train.export`, which writes them"
             )
         if found["format"] != FORMAT:
-            raise MetadataError(f"{PREFIX}format is {found['format']!r}, this release reads {FORMAT!r}; export it again")
+            raise MetadataError(
+                f"{PREFIX}format is {found['format']!r}, this release reads {FORMAT!r}; export it again"
+            )
         try:
             return cls(
                 landscape=Size.parse(found["landscape"]),

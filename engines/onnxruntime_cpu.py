@@ -120,4 +120,3 @@ def _takes(shape: Sequence[int | str | None], metadata: ModelMetadata) -> bool:
         for canvas in metadata.canvases
         for declared, wanted in zip(shape[1:3], canvas.shape, strict=True)
     )
-

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from engines.runner import RunnerInfo
 from humanseg.frames import PixelFormat
+from humanseg.masks import MaskEncoding
 from humanseg.options import TemporalFusion
 from humanseg.proto_enums import (
     FRAME_POLICY,
@@ -21,7 +22,6 @@ from humanseg.proto_enums import (
     ProtoEnum,
     UnknownChoiceError,
 )
-from humanseg.masks import MaskEncoding
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
@@ -35,8 +35,8 @@ from service.stream_protocol import (
     DropReason,
     FrameEntry,
     NoticeEntry,
-    ReceivedFrame,
     Reason,
+    ReceivedFrame,
     RequestedConfig,
     SizeLimits,
     StreamConfig,
@@ -199,7 +199,9 @@ def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock) -> pb.
     )
 
 
-def dropped_message(entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> pb.StreamSegmentResponse:
+def dropped_message(
+    entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock
+) -> pb.StreamSegmentResponse:
     """A frame without a mask."""
     return pb.StreamSegmentResponse(
         result=pb.FrameResult(

@@ -20,8 +20,8 @@ def check(address: str) -> str:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as error:
-            return str(error.code().name)  # type: ignore[attr-defined]  # a failed call is its own error and status
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+            return str(error.code().name)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 def main() -> int:

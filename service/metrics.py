@@ -41,9 +41,7 @@ class ServiceMetrics:
         )
         self._stage_seconds = {stage: stage_seconds.labels(stage) for stage in STAGES}
         self._stage_cpu = {stage: stage_cpu.labels(stage) for stage in STAGES}
-        self._frames = Counter(
-            "humanseg_frames", "Frames answered", ["outcome", "reason"], registry=self.registry
-        )
+        self._frames = Counter("humanseg_frames", "Frames answered", ["outcome", "reason"], registry=self.registry)
         self._masks = self._frames.labels("mask", "")
         self._resets = Counter("humanseg_fusion_resets", "Fusion states given up", ["reason"], registry=self.registry)
         self.stills = Counter("humanseg_stills", "Still pictures answered", ["outcome"], registry=self.registry)

@@ -77,9 +77,7 @@ class FusionMemory:
         self.state = FusionState()
         self.fit = None
 
-    def fuse(
-        self, model: str, prepared: Prepared, task: PictureTask, alpha: Alpha
-    ) -> tuple[Alpha, ResetReason | None]:
+    def fuse(self, model: str, prepared: Prepared, task: PictureTask, alpha: Alpha) -> tuple[Alpha, ResetReason | None]:
         """Fuse a canvas-sized alpha with the past; says why where the past was given up instead."""
         placement = prepared.placement
         fit = _Fit(model, (placement.canvas, placement.inner), (task.rotation, task.mirrored))
@@ -142,7 +140,12 @@ def _require_declared_size(task: PictureTask) -> None:
 
 
 def finish(
-    task: PictureTask, metadata: ModelMetadata, prepared: Prepared, alpha: Alpha, memory: FusionMemory, clock: StageClock
+    task: PictureTask,
+    metadata: ModelMetadata,
+    prepared: Prepared,
+    alpha: Alpha,
+    memory: FusionMemory,
+    clock: StageClock,
 ) -> EncodedMask:
     """Fuse over time, bring the mask back onto the picture as it was sent, and encode it."""
     reset = None

@@ -5,10 +5,10 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import grpc
 
-from engines.runner import EngineError
 from humanseg.frames import FrameError
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
@@ -37,6 +37,10 @@ from service.stream_protocol import (
 StreamContext = grpc.aio.ServicerContext[pb.StreamSegmentRequest, pb.StreamSegmentResponse]
 StillContext = grpc.aio.ServicerContext[pb.SegmentRequest, pb.SegmentResponse]
 ListContext = grpc.aio.ServicerContext[pb.ListModelsRequest, pb.ListModelsResponse]
+
+
+#: How long a status may wait for the client's window before the call is cut off without one.
+ABORT_TIMEOUT_S = 10.0
 
 
 class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
@@ -79,6 +83,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         async def answer(reply: Answer) -> None:
             await context.write(self._message(reply))
 
+        ended_by: CallError | None = None
         outcome = "cancelled"
         self._roster.enter(session)
         log.event("session_opened", session=session.session_id, peer=context.peer())
@@ -86,19 +91,21 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             await session.run(_incoming(request_iterator), answer)
             outcome = "ok"
         except CallError as error:
-            outcome = error.reason.name.lower()
-            await _abort(context, error)
+            ended_by, outcome = error, error.reason.name.lower()
         except grpc.aio.UsageError:  # raised by write() once the client is gone
             outcome = "cancelled"
         except Exception as error:  # the border to the wire: what it was stays in the log
-            outcome = "internal"
-            await self._abort_internal(context, error, session.session_id)
+            ended_by, outcome = internal(session.session_id), "internal"
+            log.event("call_failed", level=logging.ERROR, error=error, request_id=session.session_id)
         finally:
+            # Before the status goes out: it may have to wait for a client that does not read.
             self._roster.leave(session, outcome)
             log.event(
                 "session_closed", session=session.session_id, label=session.label, model=session.model,
                 outcome=outcome, masks=session.masks, drops=session.drops,
             )  # fmt: skip
+        if ended_by is not None:
+            await _abort(context, ended_by)
 
     async def Segment(self, request: pb.SegmentRequest, context: StillContext) -> pb.SegmentResponse:  # noqa: N802
         """One still picture."""
@@ -107,10 +114,12 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             response = await self._segment_still(request, clock)
         except CallError as error:
             self._metrics.stills.labels(error.reason.name.lower()).inc()
-            return await _abort(context, error)
+            await _abort(context, error)
         except Exception as error:  # the border to the wire: what it was stays in the log
             self._metrics.stills.labels("internal").inc()
-            return await self._abort_internal(context, error, _new_id())
+            request_id = _new_id()
+            log.event("call_failed", level=logging.ERROR, error=error, request_id=request_id)
+            await _abort(context, internal(request_id))
         self._metrics.stills.labels("mask").inc()
         return response
 
@@ -145,10 +154,6 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             case _:
                 return converters.notice_message(reply)
 
-    async def _abort_internal(self, context: "StreamContext | StillContext", error: Exception, request_id: str) -> None:
-        log.event("call_failed", level=logging.ERROR, error=error, request_id=request_id)
-        await _abort(context, internal(request_id))
-
 
 async def _incoming(requests: AsyncIterator[pb.StreamSegmentRequest]) -> AsyncIterator[Incoming]:
     async for request in requests:
@@ -162,8 +167,15 @@ async def _incoming(requests: AsyncIterator[pb.StreamSegmentRequest]) -> AsyncIt
                 raise ProtocolViolation(Reason.MESSAGE_EMPTY, message, fields=[("message", message)])
 
 
-async def _abort(context: "StreamContext | StillContext", error: CallError) -> None:
-    await context.abort_with_status(to_status(error))
+async def _abort(context: "StreamContext | StillContext", error: CallError) -> NoReturn:
+    """End the call with the error's status.
+
+    The status queues behind answers that the client has not read. It gets them all if it reads on in time; else the
+    call is cut off, since grpc.aio would wait for it for ever.
+    """
+    async with asyncio.timeout(ABORT_TIMEOUT_S):
+        await context.abort_with_status(to_status(error))
+    raise AssertionError("abort_with_status always raises")
 
 
 def _new_id() -> str:

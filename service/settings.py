@@ -16,6 +16,7 @@ from humanseg.frames import largest_frame_bytes, message_limit_bytes
 
 ENVIRONMENT_PREFIX = "HUMANSEG_"
 REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_MODELS = REPOSITORY / "engines" / "models"
 
 
 class SettingsError(ValueError):
@@ -40,9 +41,11 @@ class Settings:
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     port: int = _setting(50051, "gRPC port; 0 takes a free one and says which", low=0, high=65535)
     metrics_port: int = _setting(9464, "Prometheus port (/metrics); 0 takes a free one", low=0, high=65535)
-    models: Path = _setting(REPOSITORY / "engines" / "models", "folder whose *.onnx files are served")
+    models: Path = _setting(DEFAULT_MODELS, "folder whose *.onnx files are served")
     default_model: str = _setting("medium", "model of a config that names none")
-    engine: str = _setting(DEFAULT_ENGINE, "engine that runs the models; never replaced in silence", choices=sorted(ENGINES))
+    engine: str = _setting(
+        DEFAULT_ENGINE, "engine that runs the models; never replaced in silence", choices=sorted(ENGINES)
+    )
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
     max_sessions: int = _setting(64, "streams at once; more are refused", low=1, high=100_000)
@@ -50,7 +53,9 @@ class Settings:
     max_side_px: int = _setting(4096, "largest side of a frame or mask", low=1, high=32_768)
     config_timeout_s: float = _setting(10.0, "how long a stream may stay silent before its config", low=0.05, high=3600)
     idle_timeout_s: float = _setting(60.0, "how long a stream may stay silent afterwards", low=0.05, high=86_400)
-    write_timeout_s: float = _setting(10.0, "how long an answer may wait for a client that does not read", low=0.05, high=3600)
+    write_timeout_s: float = _setting(
+        10.0, "how long an answer may wait for a client that does not read", low=0.05, high=3600
+    )
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
@@ -141,9 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read_into(
-    values: dict[str, object], item: "Field[Any]", text: object, origin: str, complaints: list[str]
-) -> None:
+def _read_into(values: dict[str, object], item: "Field[Any]", text: object, origin: str, complaints: list[str]) -> None:
     try:
         values[item.name] = _read(item, text)
     except ValueError as error:
@@ -156,7 +159,16 @@ def _read(item: "Field[Any]", text: object) -> object:
     word = str(text).strip()
     choices, low, high = item.metadata["choices"], item.metadata["low"], item.metadata["high"]
     if item.type is bool:
-        meanings = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+        meanings = {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }
         if word.lower() not in meanings:
             raise ValueError(f"{word!r} is not a switch; allowed are true and false")
         return meanings[word.lower()]

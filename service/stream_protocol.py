@@ -102,7 +102,7 @@ class SizeLimits:
         if max(size) > self.max_side_px:
             return f"size {size} exceeds max_side_px {self.max_side_px}; send smaller frames"
         if size.area_px > self.max_frame_px:
-            return f"size {size} has {size.area_px} pixels and exceeds max_frame_px {self.max_frame_px}; send smaller frames"
+            return f"size {size} ({size.area_px} px) exceeds max_frame_px {self.max_frame_px}; send smaller frames"
         return None
 
 
@@ -454,4 +454,3 @@ def check_model(name: str, catalog: Catalog) -> str:
 def invalid(reason: Reason, summary: str, fields: Sequence[tuple[str, str]]) -> CallError:
     """An error that names each offending field."""
     return CallError(reason, f"{summary}: " + "; ".join(f"{path}: {text}" for path, text in fields), fields=fields)
-

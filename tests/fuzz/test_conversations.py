@@ -1,0 +1,124 @@
+"""Random conversations with the state machine: accepted, or refused with a documented error; bounded, in order."""
+
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from humanseg.frames import PixelFormat
+from humanseg.masks import MaskEncoding
+from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.vision.orientation import Rotation
+from service.stream_protocol import (
+    BACKLOG_LIMIT,
+    EVERY_WAITING,
+    ConfigEntry,
+    DropEntry,
+    FrameEntry,
+    ProtocolViolation,
+    ReceivedFrame,
+    RequestedConfig,
+    State,
+    StreamProtocol,
+)
+from unit.service.test_stream_protocol import LIMITS, Models
+
+SIDES = st.sampled_from([0, 1, 2, 3, 8, 4096, 4097, 2**32 - 1])
+CONFIGS = st.builds(
+    RequestedConfig,
+    model=st.sampled_from(["", "medium", "large", "huge", "\x00"]),
+    width=SIDES,
+    height=SIDES,
+    pixel_format=st.sampled_from([None, *PixelFormat]),
+    rotation=st.sampled_from([None, *Rotation]),
+    mirrored=st.booleans(),
+    fusion=st.sampled_from([None, *TemporalFusion]),
+    encoding=st.sampled_from([None, *MaskEncoding]),
+    mask_width=SIDES,
+    mask_height=SIDES,
+    policy=st.sampled_from([None, *FramePolicy]),
+    label=st.text(max_size=70),
+)
+GOOD_CONFIGS = st.builds(
+    RequestedConfig, width=st.just(2), height=st.just(2), policy=st.sampled_from([None, *FramePolicy])
+)
+FRAMES = st.builds(
+    ReceivedFrame,
+    frame_id=st.integers(0, 2**64 - 1),
+    capture_time_us=st.integers(-(2**63), 2**63 - 1),
+    picture=st.sampled_from([b"", bytes(6), bytes(12), bytes(7)]),
+    width=SIDES,
+    height=SIDES,
+    rotation=st.sampled_from([None, *Rotation]),
+    mirrored=st.sampled_from([None, True, False]),
+    unknown_field=st.sampled_from(["", "", "rotation: value 9 is not known"]),
+)
+GROWING_FRAMES = st.builds(
+    ReceivedFrame,
+    frame_id=st.just(-1),  # replaced by the next id
+    capture_time_us=st.integers(0, 10),
+    picture=st.sampled_from([bytes(6), bytes(6), b"x"]),
+)
+STEPS = st.lists(
+    st.one_of(
+        CONFIGS, GOOD_CONFIGS, FRAMES, GROWING_FRAMES, GROWING_FRAMES, st.sampled_from(["take", "drain", "close"])
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "300")), deadline=None)
+@given(st.booleans(), STEPS)
+def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfig | ReceivedFrame | str]) -> None:
+    protocol = StreamProtocol(Models(), LIMITS)
+    accepted: list[int] = []
+    answered: list[int] = []
+    next_id = 0
+    configs_due = 0
+
+    def take() -> bool:
+        nonlocal configs_due
+        entry = protocol.next_entry()
+        if isinstance(entry, FrameEntry | DropEntry):
+            answered.append(entry.frame_id)
+        elif isinstance(entry, ConfigEntry):
+            configs_due -= 1
+        return entry is not None
+
+    violated = False
+    for step in [RequestedConfig(width=2, height=2), *steps] if open_first else steps:
+        if step == "take":
+            take()
+        elif step == "drain":
+            protocol.notify_draining(1.0)
+        elif step == "close":
+            protocol.close_input()
+        elif protocol.state is not State.CLOSED and protocol.wants_input:
+            try:
+                if isinstance(step, RequestedConfig):
+                    protocol.receive_config(step)
+                    configs_due += 1
+                elif isinstance(step, ReceivedFrame):
+                    sent = step
+                    if step.frame_id < 0:
+                        sent = ReceivedFrame(next_id, step.capture_time_us, step.picture)
+                    protocol.receive_frame(sent, 0)
+                    accepted.append(sent.frame_id)
+                    next_id = sent.frame_id + 1
+            except ProtocolViolation as error:
+                assert str(error)
+                assert error.fields or error.metadata
+                violated = True
+                break
+        assert protocol.waiting_frames <= EVERY_WAITING
+    if violated:
+        assert protocol.finished
+        return
+    protocol.close_input()
+    while take():
+        pass
+    assert protocol.finished
+    assert answered == accepted, "every frame exactly one answer, in the order sent"
+    assert accepted == sorted(set(accepted))
+    assert configs_due == 0
+    assert len(accepted) <= BACKLOG_LIMIT

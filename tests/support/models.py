@@ -1,0 +1,79 @@
+"""Small ONNX models whose answer is known by formula: no trained weights, and tests can compute what is right."""
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from engines.metadata import ModelMetadata
+from humanseg.vision.arrays import Size
+
+LANDSCAPE = Size(160, 96)
+UPRIGHT = Size(96, 160)
+
+
+def write_red_model(
+    path: Path,
+    *,
+    name: str = "medium",
+    landscape: Size = LANDSCAPE,
+    upright: Size = UPRIGHT,
+    metadata: bool = True,
+    fixed_batch: bool = False,
+) -> Path:
+    """A model whose alpha is the red channel / 255; everything else about it is as a trained model has it."""
+    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, [1 if fixed_batch else "n", "h", "w", 3])
+    alpha = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, [1 if fixed_batch else "n", "h", "w"])
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["values", "red"], ["channel"], axis=3),
+        helper.make_node("Div", ["channel", "full"], ["alpha"]),
+    ]
+    constants = [
+        helper.make_tensor("red", TensorProto.INT64, [], [0]),
+        helper.make_tensor("full", TensorProto.FLOAT, [], [255.0]),
+    ]
+    graph = helper.make_graph(nodes, "red", [frames], [alpha], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    if metadata:
+        properties = ModelMetadata(name=name, version="test", landscape=landscape, upright=upright).to_properties()
+        helper.set_model_props(model, properties)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+def write_faulty_model(path: Path, *, name: str = "faulty") -> Path:
+    """A model that works on dark pictures and fails in the engine when the first pixel's red is above 127.
+
+    Gather with an index out of range is refused by ONNX Runtime at run time; everything before it is in order.
+    """
+    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["n", "h", "w", 3])
+    alpha = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, ["n", "h", "w"])
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Slice", ["values", "zero4", "one4", "axes4"], ["first"]),
+        helper.make_node("Reshape", ["first", "scalar"], ["pixel"]),
+        helper.make_node("Div", ["pixel", "threshold"], ["scaled"]),
+        # 0 while red <= 127, 100 and more above it: no such channel.
+        helper.make_node("Floor", ["scaled"], ["step"]),
+        helper.make_node("Mul", ["step", "hundred"], ["far"]),
+        helper.make_node("Cast", ["far"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["values", "index"], ["channel"], axis=3),
+        helper.make_node("Div", ["channel", "full"], ["alpha"]),
+    ]
+    constants = [
+        helper.make_tensor("zero4", TensorProto.INT64, [4], [0, 0, 0, 0]),
+        helper.make_tensor("one4", TensorProto.INT64, [4], [1, 1, 1, 1]),
+        helper.make_tensor("axes4", TensorProto.INT64, [4], [0, 1, 2, 3]),
+        helper.make_tensor("scalar", TensorProto.INT64, [0], []),
+        helper.make_tensor("threshold", TensorProto.FLOAT, [], [128.0]),
+        helper.make_tensor("hundred", TensorProto.FLOAT, [], [100.0]),
+        helper.make_tensor("full", TensorProto.FLOAT, [], [255.0]),
+    ]
+    graph = helper.make_graph(nodes, "faulty", [frames], [alpha], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    properties = ModelMetadata(name=name, version="test", landscape=LANDSCAPE, upright=UPRIGHT).to_properties()
+    helper.set_model_props(model, properties)
+    onnx.save(model, path)
+    return path

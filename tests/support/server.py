@@ -1,0 +1,112 @@
+"""A real server in a process of its own, on port 0."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.timing import limit_s
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass
+class RunningServer:
+    """The server under test."""
+
+    process: "subprocess.Popen[str]"
+    log_lines: list[str] = field(default_factory=list)
+    port: int = 0
+    metrics_port: int = 0
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def metric(self, name: str, **labels: str) -> float:
+        """One sample of /metrics, 0.0 where it does not exist (yet)."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=limit_s(10)) as answer:
+            text = answer.read().decode()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == name and all(sample.labels.get(key) == value for key, value in labels.items()):
+                    return float(sample.value)
+        return 0.0
+
+    def wait_for_metric(self, value: float, name: str, **labels: str) -> None:
+        """Return once a sample has that value."""
+        deadline = time.monotonic() + limit_s(20)
+        while (seen := self.metric(name, **labels)) != value:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{name}{labels} stayed {seen}, expected {value}")
+            time.sleep(0.05)
+
+    def rss_bytes(self) -> int:
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def log(self) -> str:
+        return "\n".join(self.log_lines)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = 30) -> int:
+        """Exit status."""
+        return self.process.wait(limit_s(seconds))
+
+
+@contextmanager
+def running_server(models: Path, *flags: str, environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
+    """Start the server on free ports, wait until it is ready, and stop it at the end."""
+    command = [
+        sys.executable, "-m", "service", "--port", "0", "--metrics-port", "0", "--models", str(models), *flags
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "GRPC_VERBOSITY": "ERROR", "PYTHONASYNCIODEBUG": "1", **(environment or {})},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    server = RunningServer(process)
+    ready = threading.Event()
+
+    def read() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            server.log_lines.append(line.rstrip())
+            if " event=ready " in line:
+                server.port = int(re.search(r" port=(\d+)", line)[1])  # type: ignore[index]
+                server.metrics_port = int(re.search(r" metrics_port=(\d+)", line)[1])  # type: ignore[index]
+                ready.set()
+        ready.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        if not ready.wait(limit_s(30)) or not server.port:
+            raise AssertionError(f"the server did not come up:\n{server.log()}")
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(limit_s(10))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        reader.join(limit_s(5))
+        if process.stderr is not None:
+            process.stderr.close()

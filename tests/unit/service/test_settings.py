@@ -1,0 +1,57 @@
+"""Settings: precedence, and that nothing misspelt or out of range gets through."""
+
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsError, load_settings
+
+
+def test_the_flag_wins_over_the_environment_and_that_over_the_default() -> None:
+    assert load_settings([], {}).max_sessions == Settings().max_sessions
+    assert load_settings([], {"HUMANSEG_MAX_SESSIONS": "7"}).max_sessions == 7
+    assert load_settings(["--max-sessions", "9"], {"HUMANSEG_MAX_SESSIONS": "7"}).max_sessions == 9
+
+
+def test_every_kind_of_value_is_read() -> None:
+    settings = load_settings(
+        ["--models", "somewhere", "--drain-s", "1.5", "--no-reflection"], {"HUMANSEG_LOG_FORMAT": "json"}
+    )
+    assert (settings.models, settings.drain_s, settings.reflection, settings.log_format) == (
+        Path("somewhere"), 1.5, False, "json",
+    )  # fmt: skip
+    assert load_settings([], {"HUMANSEG_REFLECTION": "off"}).reflection is False
+
+
+def test_all_complaints_come_together_and_name_value_and_what_is_allowed() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(
+            ["--port", "70000"],
+            {"HUMANSEG_MAX_SESION": "3", "HUMANSEG_LOG_LEVEL": "loud", "HUMANSEG_DRAIN_S": "soon", "PATH": "ignored"},
+        )
+    text = str(caught.value)
+    assert "--port: 70000 is out of range, allowed are 0 to 65535" in text
+    assert "HUMANSEG_MAX_SESION: no such setting" in text
+    assert "HUMANSEG_MAX_SESSIONS" in text
+    assert "'loud' is not known, allowed are debug, info, warning, error" in text
+    assert "'soon' is not a number" in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--prot", "1"], ["--max-sessions"], ["stray"], ["--max-sessions", "1.5"], ["--engine", "gpu"]]
+)
+def test_a_bad_command_line_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SettingsError):
+        load_settings(arguments, {})
+
+
+def test_an_abbreviated_flag_is_not_guessed() -> None:
+    with pytest.raises(SettingsError):
+        load_settings(["--max-sess", "3"], {})
+
+
+def test_the_message_limit_follows_from_the_largest_frame() -> None:
+    settings = load_settings(["--max-frame-px", str(1920 * 1080)], {})
+    assert settings.max_frame_bytes == 1920 * 1080 * 3
+    assert settings.max_message_bytes > settings.max_frame_bytes
+    assert Settings().max_frame_bytes >= 1920 * 1080 * 3, "1080p RGB must fit by default"

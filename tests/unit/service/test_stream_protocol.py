@@ -1,0 +1,249 @@
+"""The stream's state machine, driven without a socket."""
+
+from collections.abc import Hashable
+
+import pytest
+
+from humanseg.frames import PixelFormat
+from humanseg.masks import MaskEncoding
+from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.vision.arrays import Size
+from humanseg.vision.orientation import Rotation
+from humanseg.vision.temporal import ResetReason
+from service.stream_protocol import (
+    BACKLOG_LIMIT,
+    EVERY_WAITING,
+    ConfigEntry,
+    DropEntry,
+    DropReason,
+    FrameEntry,
+    NoticeEntry,
+    ProtocolViolation,
+    Reason,
+    ReceivedFrame,
+    RequestedConfig,
+    SizeLimits,
+    State,
+    StreamProtocol,
+)
+
+LIMITS = SizeLimits(max_frame_bytes=1920 * 1080 * 3, max_frame_px=1920 * 1080, max_side_px=4096)
+CONFIG = RequestedConfig(model="medium", width=64, height=36)
+MASK_SIZE = "config.mask_width, config.mask_height"
+I420_BYTES = 64 * 36 * 3 // 2
+
+
+class Models:
+    """Two models; medium places frames by their aspect ratio, as the real one does."""
+
+    default = "medium"
+    names = ("medium", "large")
+
+    def geometry(self, model: str, size: Size, rotation: Rotation) -> Hashable:
+        turned = rotation in (Rotation.DEG_90, Rotation.DEG_270)
+        return round((size.height / size.width if turned else size.width / size.height), 2)
+
+
+def opened(config: RequestedConfig = CONFIG) -> StreamProtocol:
+    protocol = StreamProtocol(Models(), LIMITS)
+    protocol.receive_config(config)
+    assert isinstance(protocol.next_entry(), ConfigEntry)
+    return protocol
+
+
+def frame(frame_id: int, picture: bytes = bytes(I420_BYTES), **fields: object) -> ReceivedFrame:
+    return ReceivedFrame(frame_id, frame_id * 33_333, picture, **fields)  # type: ignore[arg-type]
+
+
+def test_the_config_echo_has_every_default_filled_in() -> None:
+    protocol = StreamProtocol(Models(), LIMITS)
+    protocol.receive_config(RequestedConfig(width=64, height=36))
+    entry = protocol.next_entry()
+    assert isinstance(entry, ConfigEntry)
+    config = entry.config
+    assert (config.model, config.size, config.pixel_format) == ("medium", (64, 36), PixelFormat.I420)
+    assert (config.rotation, config.fusion, config.encoding) == (
+        Rotation.DEG_0, TemporalFusion.HIGH, MaskEncoding.ALPHA8,
+    )  # fmt: skip
+    assert (config.mask_size, config.policy, entry.resets) == (None, FramePolicy.NEWEST, ())
+
+
+def test_a_frame_before_the_config_ends_the_stream() -> None:
+    protocol = StreamProtocol(Models(), LIMITS)
+    with pytest.raises(ProtocolViolation, match="frame 4 came before the first config") as caught:
+        protocol.receive_frame(frame(4), 0)
+    assert caught.value.reason is Reason.CONFIG_MISSING
+    assert protocol.finished
+
+
+@pytest.mark.parametrize("second", [7, 6, 0])
+def test_ids_must_grow(second: int) -> None:
+    protocol = opened()
+    protocol.receive_frame(frame(7), 0)
+    with pytest.raises(ProtocolViolation, match=f"frame_id {second} after 7") as caught:
+        protocol.receive_frame(frame(second), 0)
+    assert caught.value.reason is Reason.FRAME_ID_NOT_INCREASING
+
+
+def test_even_a_dropped_frame_uses_up_its_id() -> None:
+    protocol = opened()
+    protocol.receive_frame(frame(7, b"short"), 0)
+    with pytest.raises(ProtocolViolation):
+        protocol.receive_frame(frame(7), 0)
+
+
+@pytest.mark.parametrize(
+    ("broken", "path", "text"),
+    [
+        (RequestedConfig(width=0, height=0), "config.width, config.height", "size 0x0 is empty"),
+        (RequestedConfig(width=0, height=5), "config.width, config.height", "size 0x5 is empty"),
+        (RequestedConfig(width=5000, height=1), "config.width, config.height", "max_side_px 4096"),
+        (RequestedConfig(width=4096, height=4096), "config.width, config.height", "max_frame_px 2073600"),
+        (RequestedConfig(width=4, height=4, pixel_format=PixelFormat.PNG), "config.pixel_format", "Segment only"),
+        (RequestedConfig(width=4, height=4, mask_width=8), MASK_SIZE, "8x0 is empty"),
+        (RequestedConfig(width=4, height=4, mask_width=9999, mask_height=1), MASK_SIZE, "4096"),
+        (RequestedConfig(width=4, height=4, label="x" * 65), "config.session_label", "65 characters"),
+        (RequestedConfig(width=4, height=4, label="a\nb"), "config.session_label", "printable ASCII"),
+    ],
+)  # fmt: skip
+def test_a_bad_config_names_field_value_and_what_is_allowed(broken: RequestedConfig, path: str, text: str) -> None:
+    protocol = StreamProtocol(Models(), LIMITS)
+    with pytest.raises(ProtocolViolation) as caught:
+        protocol.receive_config(broken)
+    assert caught.value.reason is Reason.CONFIG_INVALID
+    assert dict(caught.value.fields).keys() == {path}
+    assert text in dict(caught.value.fields)[path]
+
+
+def test_an_unknown_model_names_those_that_are_served() -> None:
+    with pytest.raises(ProtocolViolation) as caught:
+        StreamProtocol(Models(), LIMITS).receive_config(RequestedConfig(model="huge", width=4, height=4))
+    assert caught.value.reason is Reason.MODEL_UNKNOWN
+    assert caught.value.metadata == {"served_models": "medium, large"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason", "text"),
+    [
+        (frame(1, bytes(I420_BYTES - 1)), DropReason.WRONG_BYTE_COUNT, "3455 bytes for I420 64x36, expected 3456"),
+        (frame(1, bytes(I420_BYTES + 1)), DropReason.WRONG_BYTE_COUNT, "3457 bytes"),
+        (frame(1, b""), DropReason.WRONG_BYTE_COUNT, "0 bytes"),
+        (frame(1, width=64), DropReason.BAD_SIZE, "64x0 gives one side only"),
+        (frame(1, width=100_000, height=1), DropReason.BAD_SIZE, "max_side_px"),
+        (frame(1, width=32, height=18), DropReason.WRONG_BYTE_COUNT, "expected 864"),
+        (frame(1, unknown_field="rotation: value 9 is not known"), DropReason.BAD_FIELD, "value 9"),
+    ],
+)
+def test_a_broken_frame_is_dropped_with_the_reason_and_the_stream_lives(
+    sent: ReceivedFrame, reason: DropReason, text: str
+) -> None:
+    protocol = opened()
+    protocol.receive_frame(sent, 0)
+    entry = protocol.next_entry()
+    assert isinstance(entry, DropEntry)
+    assert (entry.frame_id, entry.reason) == (1, reason)
+    assert text in entry.detail
+    protocol.receive_frame(frame(2), 0)
+    assert isinstance(protocol.next_entry(), FrameEntry)
+
+
+def test_an_empty_jpeg_and_one_over_the_limit_are_dropped() -> None:
+    protocol = opened(RequestedConfig(width=64, height=36, pixel_format=PixelFormat.JPEG))
+    protocol.receive_frame(frame(1, b""), 0)
+    protocol.receive_frame(frame(2, bytes(LIMITS.max_frame_bytes + 1)), 0)
+    reasons = [entry.reason for entry in iter(protocol.next_entry, None) if isinstance(entry, DropEntry)]
+    assert reasons == [DropReason.UNDECODABLE, DropReason.BAD_SIZE]
+
+
+def test_newest_wins_and_answers_keep_the_order_sent() -> None:
+    protocol = opened()
+    for frame_id in range(1, 6):
+        protocol.receive_frame(frame(frame_id), 0)
+    entries = list(iter(protocol.next_entry, None))
+    assert [entry.frame_id for entry in entries if not isinstance(entry, ConfigEntry | NoticeEntry)] == [1, 2, 3, 4, 5]
+    assert [type(entry) for entry in entries] == [DropEntry] * 4 + [FrameEntry]
+    assert all(entry.reason is DropReason.SUPERSEDED for entry in entries if isinstance(entry, DropEntry))
+    assert protocol.waiting_frames == 0
+
+
+def test_a_frame_in_work_is_not_superseded() -> None:
+    protocol = opened()
+    protocol.receive_frame(frame(1), 0)
+    working = protocol.next_entry()
+    protocol.receive_frame(frame(2), 0)
+    assert isinstance(working, FrameEntry)
+    assert isinstance(protocol.next_entry(), FrameEntry)
+
+
+def test_every_holds_the_client_back_instead_of_dropping() -> None:
+    protocol = opened(RequestedConfig(width=64, height=36, policy=FramePolicy.EVERY))
+    for frame_id in range(1, EVERY_WAITING + 1):
+        assert protocol.wants_input
+        protocol.receive_frame(frame(frame_id), 0)
+    assert not protocol.wants_input
+    assert isinstance(protocol.next_entry(), FrameEntry)
+    assert protocol.wants_input
+
+
+def test_a_flood_is_held_back_before_it_fills_the_memory() -> None:
+    protocol = opened()
+    frame_id = 0
+    while protocol.wants_input:
+        frame_id += 1
+        protocol.receive_frame(frame(frame_id, b"broken"), 0)
+    assert frame_id == BACKLOG_LIMIT
+
+
+def test_a_later_config_replaces_the_earlier_as_a_whole_and_in_its_place() -> None:
+    protocol = opened(RequestedConfig(width=64, height=36, fusion=TemporalFusion.LOW, rotation=Rotation.DEG_90))
+    protocol.receive_frame(frame(1), 0)
+    protocol.receive_config(RequestedConfig(model="large", width=32, height=36))
+    protocol.receive_frame(frame(2, bytes(32 * 36 * 3 // 2)), 0)
+    first, config, second = iter(protocol.next_entry, None)
+    # Not FrameEntry: under NEWEST the second frame took the first one's place.
+    assert isinstance(first, DropEntry)
+    assert isinstance(config, ConfigEntry)
+    assert isinstance(second, FrameEntry)
+    assert set(config.resets) == {ResetReason.MODEL, ResetReason.ROTATION, ResetReason.SIZE}
+    assert config.config.fusion is TemporalFusion.HIGH, "left out in the second config: its default, not the first's"
+    assert (second.size, second.config.model) == ((32, 36), "large")
+
+
+def test_another_layer_of_the_same_shape_resets_nothing() -> None:
+    protocol = opened()
+    protocol.receive_config(RequestedConfig(model="medium", width=32, height=18))
+    entry = protocol.next_entry()
+    assert isinstance(entry, ConfigEntry)
+    assert entry.resets == ()
+
+
+def test_a_frames_own_size_rotation_and_mirror_hold_for_it_alone() -> None:
+    protocol = opened(RequestedConfig(width=64, height=36, policy=FramePolicy.EVERY))
+    protocol.receive_frame(
+        frame(1, bytes(32 * 18 * 3 // 2), width=32, height=18, rotation=Rotation.DEG_270, mirrored=True), 0
+    )
+    protocol.receive_frame(frame(2), 0)
+    own, plain = iter(protocol.next_entry, None)
+    assert isinstance(own, FrameEntry)
+    assert isinstance(plain, FrameEntry)
+    assert (own.size, own.rotation, own.mirrored) == ((32, 18), Rotation.DEG_270, True)
+    assert (plain.size, plain.rotation, plain.mirrored) == ((64, 36), Rotation.DEG_0, False)
+
+
+def test_what_was_accepted_is_answered_after_the_client_half_closed() -> None:
+    protocol = opened()
+    protocol.receive_frame(frame(1), 0)
+    protocol.close_input()
+    assert protocol.state is State.CLOSED
+    assert not protocol.finished
+    assert isinstance(protocol.next_entry(), FrameEntry)
+    assert protocol.finished
+
+
+def test_a_drain_notice_stands_in_its_place_among_the_answers() -> None:
+    protocol = opened()
+    protocol.receive_frame(frame(1), 0)
+    protocol.notify_draining(20.0)
+    protocol.receive_frame(frame(2, b"broken"), 0)
+    kinds = [type(entry) for entry in iter(protocol.next_entry, None)]
+    assert kinds == [FrameEntry, NoticeEntry, DropEntry]
