@@ -92,3 +92,113 @@ def decode_rgb(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """The picture in the bytes of a file as (H, W, 3) uint8 RGB, not turned, without transparency; None if broken."""
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     return cast(NDArray[np.uint8] | None, cv2.imdecode(file, flags))
+
+
+def scale_to_u8_into(out: NDArray[np.uint8], array: NDArray[np.float32], scale: float, offset: float) -> None:
+    """``round(|array * scale + offset|)`` saturated to 0..255, written into ``out`` of the same shape."""
+    cv2.convertScaleAbs(array, dst=out, alpha=scale, beta=offset)
+
+
+def merge_f32(*planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Interleave (H, W) float32 planes to (H, W, C)."""
+    return cast(NDArray[np.float32], cv2.merge(planes))
+
+
+def split_f32(array: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """(H, W, C) float32 as C contiguous planes."""
+    return cast(tuple[NDArray[np.float32], ...], cv2.split(array))
+
+
+def scale_add(array: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
+    """``array * scale + offset``, float32, into a new array."""
+    scaled = array * np.float32(scale)
+    scaled += np.float32(offset)
+    return scaled
+
+
+def exp_f32(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """e to the power of each value, float32; four times as fast as numpy's."""
+    return cast(NDArray[np.float32], cv2.exp(array))
+
+
+def mean(array: NDArray[np.float32]) -> float:
+    """Mean of an (H, W) float32 array."""
+    return float(cv2.mean(array)[0])
+
+
+def box3_f32(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of each 3x3 neighborhood, mirrored at the border; (H, W) float32."""
+    return cast(NDArray[np.float32], cv2.blur(array, (3, 3)))
+
+
+def gauss3_f32(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """3x3 Gaussian (1, 2, 1) / 4 both ways, mirrored at the border; (H, W) float32."""
+    return cast(NDArray[np.float32], cv2.GaussianBlur(array, (3, 3), 0))
+
+
+def remap_f32(array: NDArray[np.float32], sources: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sample (H, W, C) float32 bilinearly at (h, w, 2) x and y, the border repeated; (h, w, C)."""
+    none = np.empty(0, np.float32)
+    remapped = cv2.remap(array, sources, none, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cast(NDArray[np.float32], remapped)
+
+
+def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: int) -> NDArray[np.float32]:
+    """(H, W, 2) float32: by how many pixels in x and y each pixel of ``gray`` lies elsewhere in ``gray_to``.
+
+    DIS (Kroeger 2016), preset ultrafast. A fresh object every time: keeping one saves 0.01 ms and would hold its
+    pyramids for as long as the session waits.
+    """
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis.setFinestScale(finest_scale)
+    return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.empty((*gray.shape, 2), np.float32)))
+
+
+def warp_affine(
+    array: NDArray[np.uint8], matrix: NDArray[np.float64], size: Size, *, border: int | tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Map (H, W[, C]) uint8 through a (2, 3) matrix onto ``size``, bilinear, the constant ``border`` outside."""
+    value = border if isinstance(border, tuple) else (border, border, border)
+    return cast(
+        NDArray[np.uint8],
+        cv2.warpAffine(
+            array, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=value
+        ),
+    )
+
+
+def gauss(array: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
+    """Gaussian blur of uint8, mirrored at the border."""
+    return cast(NDArray[np.uint8], cv2.GaussianBlur(array, (0, 0), sigma_px))
+
+
+def box_f32(array: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
+    """Mean of each neighborhood of ``side_px`` a side, mirrored at the border; (H, W[, C]) float32."""
+    return cast(NDArray[np.float32], cv2.blur(array, (side_px, side_px)))
+
+
+def erode(array: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Least value of each square neighborhood of ``side_px`` a side."""
+    return cast(NDArray[np.uint8], cv2.erode(array, np.ones((side_px, side_px), np.uint8)))
+
+
+def dilate(array: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Greatest value of each square neighborhood of ``side_px`` a side."""
+    return cast(NDArray[np.uint8], cv2.dilate(array, np.ones((side_px, side_px), np.uint8)))
+
+
+def filter2d(array: NDArray[np.uint8], kernel: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Correlate uint8 with a small kernel, mirrored at the border."""
+    return cast(NDArray[np.uint8], cv2.filter2D(array, -1, kernel))
+
+
+def jpeg_round_trip(picture_rgb: NDArray[np.uint8], quality_percent: int) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB with the marks that JPEG of that quality leaves, chroma halved."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality_percent]
+    _, file = cv2.imencode(".jpg", cv2.cvtColor(picture_rgb, cv2.COLOR_RGB2BGR), flags)
+    return cast(NDArray[np.uint8], cv2.imdecode(file, cv2.IMREAD_COLOR_RGB))
+
+
+def read_gray(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """The picture in the bytes of a file as (H, W) uint8; None if broken."""
+    return cast(NDArray[np.uint8] | None, cv2.imdecode(file, cv2.IMREAD_GRAYSCALE))

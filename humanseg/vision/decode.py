@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-import simplejpeg  # type: ignore[import-untyped]
+import simplejpeg
 
 from humanseg.png import SIGNATURE as PNG_SIGNATURE
 from humanseg.png import PngError, PngHeader, read_chunks, read_header

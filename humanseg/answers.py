@@ -1,0 +1,251 @@
+"""What the server says, as plain typed objects; read from the messages of the contract.
+
+A reason that this release does not know (a newer server's) becomes ``UNKNOWN``, never an error.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.descriptor import EnumDescriptor
+
+from humanseg.masks import MaskEncoding, decode_mask
+from humanseg.proto_enums import MASK_ENCODING
+from humanseg.session_config import SessionConfig
+from humanseg.v1 import segmentation_pb2 as pb
+from humanseg.vision.arrays import Alpha8, Size
+
+
+class DropReason(enum.Enum):
+    """Why a frame has no mask; the names are those of the contract's ``DROP_REASON_<name>``."""
+
+    UNKNOWN = enum.auto()
+    SUPERSEDED = enum.auto()
+    WRONG_BYTE_COUNT = enum.auto()
+    UNDECODABLE = enum.auto()
+    BAD_SIZE = enum.auto()
+    BAD_FIELD = enum.auto()
+    ENGINE_FAILED = enum.auto()
+
+
+class StateReset(enum.Enum):
+    """Why the memory of earlier frames was given up; the names are those of the contract's ``STATE_RESET_<name>``."""
+
+    UNKNOWN = enum.auto()
+    FIRST_FRAME = enum.auto()
+    SIZE = enum.auto()
+    ROTATION = enum.auto()
+    MODEL = enum.auto()
+    TIME = enum.auto()
+    SCENE = enum.auto()
+
+
+class NoticeReason(enum.Enum):
+    """Why the server speaks up on its own."""
+
+    UNKNOWN = enum.auto()
+    DRAINING = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model as the server serves it; ``network_size`` is its input for landscape pictures."""
+
+    name: str
+    version: str
+    engine: str
+    network_size: Size
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server will not exceed."""
+
+    max_frame_bytes: int
+    max_frame_px: int
+    max_side_px: int
+    config_timeout_s: float
+    idle_timeout_s: float
+    write_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """The models of a server, the default first, and the limits that hold for every call."""
+
+    models: tuple[ModelInfo, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Time spent on a picture in the server, in microseconds; 0 for a stage that did not run."""
+
+    wait_us: int
+    decode_us: int
+    preprocess_us: int
+    queue_us: int
+    inference_us: int
+    fusion_us: int
+    postprocess_us: int
+    encode_us: int
+    total_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A config holds from here on, every default filled in; ``resets`` says what it made the server forget."""
+
+    config: SessionConfig
+    model: ModelInfo
+    limits: Limits
+    resets: tuple[StateReset, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskAnswer:
+    """A frame's mask.
+
+    ``alpha8`` is (H, W) uint8, 0 background to 255 person, of the frame's own size unless the config says otherwise;
+    read-only where it is a view of the message. ``reset`` says why earlier frames had no part in it, None if they had
+    or fusion is off.
+    """
+
+    frame_id: int
+    capture_time_us: int
+    alpha8: Alpha8
+    reset: StateReset | None
+    times: StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A frame without a mask: why, and the same in words."""
+
+    frame_id: int
+    capture_time_us: int
+    reason: DropReason
+    detail: str
+    times: StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A word from the server; the stream will be served for ``time_left_s`` more."""
+
+    reason: NoticeReason
+    time_left_s: float
+
+
+#: What iterating over a stream yields.
+Answer = Accepted | MaskAnswer | Dropped | Notice
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """The mask of a still picture: ``alpha8`` is (H, W) uint8, 0 background to 255 person."""
+
+    alpha8: Alpha8
+    model: ModelInfo
+    times: StageTimes
+
+
+def read_answer(message: pb.StreamSegmentResponse) -> Answer | None:
+    """The message as an object; None for a kind that this release does not know.
+
+    Raises:
+        ValueError: the bytes are not a whole mask of the declared size (`MaskError`), or a choice that this release
+            cannot have asked for.
+    """
+    match message.WhichOneof("message"):
+        case "accepted":
+            return read_accepted(message.accepted)
+        case "result":
+            return _read_result(message.result)
+        case "notice":
+            notice = message.notice
+            reason = _member(NoticeReason, pb.NoticeReason.DESCRIPTOR, notice.reason)
+            return Notice(reason, notice.time_left.ToTimedelta().total_seconds())
+        case _:
+            return None
+
+
+def read_accepted(message: pb.AcceptedConfig) -> Accepted:
+    """The server's answer to a config."""
+    return Accepted(
+        config=SessionConfig.from_message(message.config),
+        model=_read_model(message.model),
+        limits=_read_limits(message.limits),
+        resets=tuple(_member(StateReset, pb.StateReset.DESCRIPTOR, number) for number in message.resets),
+    )
+
+
+def read_model_list(message: pb.ListModelsResponse) -> ModelList:
+    """The models and limits of a server."""
+    return ModelList(tuple(_read_model(model) for model in message.models), _read_limits(message.limits))
+
+
+def read_segmented(message: pb.SegmentResponse) -> Segmented:
+    """The mask of a still picture.
+
+    Raises:
+        ValueError: the bytes are not a whole mask of the declared size (`MaskError`), or of an unknown encoding.
+    """
+    encoding = MASK_ENCODING.choice(message.mask_encoding) or MaskEncoding.ALPHA8
+    alpha8 = decode_mask(message.mask, encoding, Size(message.mask_width, message.mask_height))
+    return Segmented(alpha8, _read_model(message.model), _read_times(message.times))
+
+
+def _read_result(message: pb.FrameResult) -> MaskAnswer | Dropped:
+    times = _read_times(message.times)
+    if message.outcome != pb.FRAME_OUTCOME_MASK:
+        reason = _member(DropReason, pb.DropReason.DESCRIPTOR, message.drop_reason)
+        return Dropped(message.frame_id, message.capture_time_us, reason, message.drop_detail, times)
+    reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None
+    encoding = MASK_ENCODING.choice(message.mask_encoding) or MaskEncoding.ALPHA8
+    # `message.mask` is read once: every access of a bytes field copies it.
+    alpha8 = decode_mask(message.mask, encoding, Size(message.mask_width, message.mask_height))
+    return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times)
+
+
+def _read_times(message: pb.StageTimes) -> StageTimes:
+    return StageTimes(
+        wait_us=message.wait_us,
+        decode_us=message.decode_us,
+        preprocess_us=message.preprocess_us,
+        queue_us=message.queue_us,
+        inference_us=message.inference_us,
+        fusion_us=message.fusion_us,
+        postprocess_us=message.postprocess_us,
+        encode_us=message.encode_us,
+        total_us=message.total_us,
+    )
+
+
+def _read_model(message: pb.ModelInfo) -> ModelInfo:
+    network_size = Size(message.network_width, message.network_height)
+    return ModelInfo(message.name, message.version, message.engine, network_size, message.is_default)
+
+
+def _read_limits(message: pb.Limits) -> Limits:
+    return Limits(
+        max_frame_bytes=message.max_frame_bytes,
+        max_frame_px=message.max_frame_px,
+        max_side_px=message.max_side_px,
+        config_timeout_s=message.config_timeout.ToTimedelta().total_seconds(),
+        idle_timeout_s=message.idle_timeout.ToTimedelta().total_seconds(),
+        write_timeout_s=message.write_timeout.ToTimedelta().total_seconds(),
+    )
+
+
+AnyEnum = TypeVar("AnyEnum", bound=enum.Enum)
+
+
+def _member(kind: type[AnyEnum], descriptor: EnumDescriptor, number: int) -> AnyEnum:
+    """Our member of the same name without the prefix, else ``UNKNOWN``."""
+    known = descriptor.values_by_number.get(number)
+    # Every value of an enum carries the enum's name, and the zero of each ends in UNSPECIFIED.
+    prefix = descriptor.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    name = known.name.removeprefix(prefix) if known else "UNKNOWN"
+    return kind.__members__.get(name, kind.__members__["UNKNOWN"])

@@ -1,0 +1,325 @@
+"""The asyncio client: still pictures, streams, and the short way from frames to masks.
+
+No OpenCV, no video files: numpy in, numpy out. A client is used inside ``async with``; leaving it ends every call of
+its own that is still under way.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+
+import grpc
+import numpy as np
+from grpc import aio
+
+from humanseg.answers import Dropped, Limits, MaskAnswer, ModelList, Segmented, read_model_list, read_segmented
+from humanseg.errors import CallStatus, FrameDroppedError, SegmentationError, ServerFaultError, error_from_status
+from humanseg.frames import PixelFormat, message_limit_bytes
+from humanseg.masks import MaskEncoding
+from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
+from humanseg.proto_enums import MASK_ENCODING, PIXEL_FORMAT, ROTATION
+from humanseg.session_config import SessionConfig
+from humanseg.stream import SegmentationStream, StreamLimits
+from humanseg.v1 import segmentation_pb2 as pb
+from humanseg.v1.segmentation_pb2_grpc import SegmentationServiceStub
+from humanseg.vision.arrays import Alpha8, Picture, Size
+from humanseg.vision.orientation import Rotation
+
+if TYPE_CHECKING:
+    from humanseg.v1.segmentation_pb2_grpc import SegmentationServiceAsyncStub
+
+_NOT_OPEN = "the client is not open; use `async with SegmentationClient(target) as client`"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What a client allows itself.
+
+    Attributes:
+        timeout_s: how long `list_models` and `segment` may take.
+        answer_timeout_s: how long a stream's server may be silent while an answer is due.
+        max_unanswered: frames on their way in one stream under policy EVERY. Two or three keep the engine busy; more
+            cost memory on both sides and gain nothing.
+        largest_picture: the largest frame or mask ever expected; sets gRPC's limit on messages received.
+    """
+
+    timeout_s: float = 30.0
+    answer_timeout_s: float = 60.0
+    max_unanswered: int = 4
+    largest_picture: Size = Size(3840, 2160)
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0 or self.answer_timeout_s <= 0 or self.max_unanswered < 1:
+            raise ValueError(f"{self}: times must be positive and max_unanswered at least 1")
+
+
+class TimedFrame(NamedTuple):
+    """A frame with its capture time, for `SegmentationClient.masks` on video of uneven frame rate.
+
+    ``picture`` is (H, W, 3) uint8 RGB; the time is in microseconds on any one clock.
+    """
+
+    picture: Picture
+    capture_time_us: int
+
+
+#: What `SegmentationClient.masks` takes, and hands back with the mask.
+AnyFrame = TypeVar("AnyFrame", Picture, TimedFrame)
+
+
+class SegmentationClient:
+    """A connection to a segmentation service.
+
+    Example::
+
+        async with SegmentationClient("127.0.0.1:50051") as client:
+            async for frame, alpha8 in client.masks(frames, model="medium"):
+                ...
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: ClientOptions | None = None,
+    ) -> None:
+        """Prepare a client; nothing is sent yet.
+
+        Args:
+            target: ``"host:port"``, or another of gRPC's names.
+            credentials: for TLS; an unencrypted connection without.
+            options: see `ClientOptions`.
+        """
+        self._target = target
+        self._credentials = credentials
+        self._options = options or ClientOptions()
+        self._channel: aio.Channel | None = None
+        self._limits: Limits | None = None
+        self._streams: set[SegmentationStream] = set()
+
+    async def __aenter__(self) -> Self:
+        self._channel = self._open_channel()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all calls. Leaving the context manager does it."""
+        streams, self._streams = self._streams, set()
+        channel, self._channel = self._channel, None
+        for stream in streams:
+            await stream.aclose()
+        if channel is not None:
+            await channel.close()
+
+    async def list_models(self) -> ModelList:
+        """The models that the server serves, the default first, and its limits.
+
+        Raises:
+            SegmentationError: the call failed.
+        """
+        call = self._stub().ListModels(pb.ListModelsRequest(), timeout=self._options.timeout_s)
+        models = read_model_list(await _finish(call))
+        self._limits = models.limits
+        return models
+
+    async def segment(
+        self,
+        picture: PictureLike,
+        *,
+        model: str = "",
+        pixel_format: PixelFormat | None = None,
+        size: Size | None = None,
+        rotation: Rotation = Rotation.DEG_0,
+        mask_encoding: MaskEncoding = MaskEncoding.ALPHA8,
+        mask_size: Size | None = None,
+    ) -> Segmented:
+        """Segment one still picture.
+
+        Args:
+            picture: the bytes of a JPEG or PNG file, or an (H, W, 3) uint8 RGB array; see `PictureLike`.
+            model: empty for the server's default.
+            pixel_format: of raw bytes, or of an array that is not RGB24.
+            size: of raw bytes.
+            rotation: by how much the picture must be turned clockwise to stand upright; a JPEG's EXIF orientation is
+                applied by the server, and the mask lies as viewers show the photo.
+            mask_encoding: how the mask travels; PNG saves bytes on a slow network.
+            mask_size: the picture's own if left out.
+
+        Raises:
+            SegmentationError: the call failed, or the picture fits neither its format nor the server's limits.
+        """
+        request = pb.SegmentRequest(
+            model=model,
+            rotation=ROTATION.number(rotation),
+            mask_encoding=MASK_ENCODING.number(mask_encoding),
+        )
+        if pixel_format is None and isinstance(picture, np.ndarray) and picture.ndim > 1:
+            pixel_format = PixelFormat.RGB24
+        packed = pack_picture(picture, pixel_format or PixelFormat.JPEG, size or Size(0, 0))
+        if self._limits is None:
+            await self.list_models()
+        if self._limits is not None:
+            check_byte_limit(packed.data, self._limits.max_frame_bytes)
+        request.picture = packed.data
+        request.width, request.height = packed.size
+        if pixel_format is not None:
+            request.pixel_format = PIXEL_FORMAT.number(pixel_format)
+        if mask_size is not None:
+            request.mask_width, request.mask_height = mask_size
+        response = await _finish(self._stub().Segment(request, timeout=self._options.timeout_s))
+        try:
+            return read_segmented(response)
+        except ValueError as error:
+            text = f"the server's answer cannot be read: {error}"
+            raise ServerFaultError(text, code=grpc.StatusCode.INTERNAL) from error
+
+    def stream(self, config: SessionConfig) -> SegmentationStream:
+        """A stream, to be used with ``async with``.
+
+        Each has a connection of its own: on a shared one, a large frame delays the small ones behind it, and all
+        streams of a client would end up on the same replica.
+        """
+        if self._channel is None:
+            raise RuntimeError(_NOT_OPEN)
+        limits = StreamLimits(self._options.max_unanswered, self._options.answer_timeout_s)
+        stream = SegmentationStream(self._open_channel(), config, limits, on_close=self._streams.discard)
+        self._streams.add(stream)
+        return stream
+
+    async def masks(
+        self,
+        frames: Iterable[AnyFrame] | AsyncIterable[AnyFrame],
+        *,
+        model: str = "",
+        fps: float = 30.0,
+        temporal_fusion: TemporalFusion = TemporalFusion.HIGH,
+        label: str = "",
+    ) -> AsyncGenerator[tuple[AnyFrame, Alpha8], None]:
+        """Each frame with its mask, in order, none left out; at most `ClientOptions.max_unanswered` are on their way.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB arrays, or `TimedFrame`s. A plain iterable is read in a thread, so that a
+                decoder does not hold up the event loop. Sizes may change on the way.
+            model: empty for the server's default.
+            fps: frames a second, where the frames do not say their times.
+            temporal_fusion: how strongly masks are smoothed over time.
+            label: see `SessionConfig`.
+
+        Raises:
+            SegmentationError: the stream failed, or a frame was dropped (`FrameDroppedError`).
+            Whatever reading ``frames`` raises, after the masks of all frames before it.
+        """
+        source = aiter(frames) if isinstance(frames, AsyncIterable) else _read_in_thread(iter(frames))
+        first = await anext(source, None)
+        if first is None:
+            return
+        config = SessionConfig(
+            size=Size.of(_picture(first)),
+            model=model,
+            temporal_fusion=temporal_fusion,
+            frame_policy=FramePolicy.EVERY,
+            label=label,
+        )
+        async with self.stream(config) as stream:
+            sent: deque[AnyFrame] = deque()
+            feeder = asyncio.create_task(_feed(stream, first, source, sent, 1e6 / fps))
+            try:
+                async for answer in stream:
+                    match answer:
+                        case MaskAnswer():
+                            yield sent.popleft(), answer.alpha8
+                        case Dropped():
+                            raise FrameDroppedError(
+                                f"frame {answer.frame_id} has no mask: {answer.detail or answer.reason.name}",
+                                code=grpc.StatusCode.ABORTED,
+                                reason=answer.reason.name,
+                            )
+                await feeder
+            finally:
+                feeder.cancel()
+                with contextlib.suppress(asyncio.CancelledError, SegmentationError):
+                    await feeder
+
+    def _stub(self) -> "SegmentationServiceAsyncStub":
+        if self._channel is None:
+            raise RuntimeError(_NOT_OPEN)
+        return SegmentationServiceStub(self._channel)
+
+    def _open_channel(self) -> aio.Channel:
+        limit_bytes = message_limit_bytes(self._options.largest_picture.area_px)
+        arguments: list[tuple[str, int]] = [
+            ("grpc.max_receive_message_length", limit_bytes),
+            # The server's limit decides about what is sent, and says so by name.
+            ("grpc.max_send_message_length", -1),
+            # A connection to each channel, see `stream`; gRPC would share one between equal channels.
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        if self._credentials is None:
+            return aio.insecure_channel(self._target, arguments)
+        return aio.secure_channel(self._target, self._credentials, arguments)
+
+
+Response = TypeVar("Response")
+
+
+async def _finish(call: Awaitable[Response]) -> Response:
+    """The response of a call with one answer, its failure as ours."""
+    try:
+        return await call
+    except aio.AioRpcError as error:
+        raise error_from_status(CallStatus.of(error)) from error
+
+
+def _picture(frame: Picture | TimedFrame) -> Picture:
+    return frame.picture if isinstance(frame, TimedFrame) else frame
+
+
+async def _feed(
+    stream: SegmentationStream,
+    first: AnyFrame,
+    rest: AsyncIterator[AnyFrame],
+    sent: deque[AnyFrame],
+    interval_us: float,
+) -> None:
+    """Send all frames, and half-close also where reading them fails, so that those before it are answered."""
+    try:
+        index = 0
+        frame: AnyFrame | None = first
+        while frame is not None:
+            sent.append(frame)
+            time_us = frame.capture_time_us if isinstance(frame, TimedFrame) else round(index * interval_us)
+            await stream.send(_picture(frame), capture_time_us=time_us)
+            index += 1
+            frame = await anext(rest, None)
+    finally:
+        await stream.finish()
+
+
+async def _read_in_thread(frames: Iterator[AnyFrame]) -> AsyncGenerator[AnyFrame, None]:
+    loop = asyncio.get_running_loop()
+    while True:
+        # Never given up in the middle: a generator that is closed while it runs raises.
+        reading = loop.run_in_executor(None, _next_or_none, frames)
+        try:
+            frame = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait([reading])
+            raise
+        if frame is None:
+            return
+        yield frame
+
+
+def _next_or_none(frames: Iterator[AnyFrame]) -> AnyFrame | None:
+    # StopIteration cannot pass through a future.
+    return next(frames, None)

@@ -1,0 +1,86 @@
+"""How a stream is to be treated: what the client asks for, and what the server made of it."""
+
+from dataclasses import dataclass
+
+from humanseg.frames import PixelFormat
+from humanseg.masks import MaskEncoding
+from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.proto_enums import FRAME_POLICY, MASK_ENCODING, PIXEL_FORMAT, ROTATION, TEMPORAL_FUSION
+from humanseg.v1 import segmentation_pb2 as pb
+from humanseg.vision.arrays import Size
+from humanseg.vision.orientation import Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """A stream's settings; use `dataclasses.replace` to change some of them in mid-stream.
+
+    Attributes:
+        size: width and height of the frames in pixels; a frame of its own size may differ.
+        model: name of the model; empty for the server's default.
+        pixel_format: format of all frames; PNG is for still pictures only.
+        rotation: by how much frames must be turned clockwise to stand upright. Masks come back as frames were sent.
+        mirrored: whether frames show the scene mirrored, like a selfie preview.
+        temporal_fusion: how strongly masks are smoothed over time.
+        mask_encoding: how masks travel; the client hands out decoded ones either way. PNG costs time and saves bytes.
+        mask_size: size of the masks in pixels; None for each frame's own.
+        frame_policy: NEWEST for live video (late frames are dropped), EVERY for offline work (the sender waits).
+        label: the caller's own name for this session in the server's log; at most 64 printable ASCII characters.
+    """
+
+    size: Size
+    model: str = ""
+    pixel_format: PixelFormat = PixelFormat.RGB24
+    rotation: Rotation = Rotation.DEG_0
+    mirrored: bool = False
+    temporal_fusion: TemporalFusion = TemporalFusion.HIGH
+    mask_encoding: MaskEncoding = MaskEncoding.ALPHA8
+    mask_size: Size | None = None
+    frame_policy: FramePolicy = FramePolicy.NEWEST
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        # A plain (width, height) is welcome; what is out of range is for the server to name.
+        object.__setattr__(self, "size", Size(*self.size))
+        if self.mask_size is not None:
+            object.__setattr__(self, "mask_size", Size(*self.mask_size))
+        if min(*self.size, *(self.mask_size or self.size)) < 0:
+            raise ValueError(f"size {self.size}, mask_size {self.mask_size}: sides must not be negative")
+
+    def to_message(self) -> pb.SessionConfig:
+        """As it goes over the wire, nothing left to the server's defaults but an empty ``model``."""
+        mask_size = self.mask_size or Size(0, 0)
+        return pb.SessionConfig(
+            model=self.model,
+            width=self.size.width,
+            height=self.size.height,
+            pixel_format=PIXEL_FORMAT.number(self.pixel_format),
+            rotation=ROTATION.number(self.rotation),
+            mirrored=self.mirrored,
+            temporal_fusion=TEMPORAL_FUSION.number(self.temporal_fusion),
+            mask_encoding=MASK_ENCODING.number(self.mask_encoding),
+            mask_width=mask_size.width,
+            mask_height=mask_size.height,
+            frame_policy=FRAME_POLICY.number(self.frame_policy),
+            session_label=self.label,
+        )
+
+    @classmethod
+    def from_message(cls, message: pb.SessionConfig) -> "SessionConfig":
+        """Read the server's echo, in which every default is filled in.
+
+        Raises:
+            ValueError: a value that this release cannot have asked for.
+        """
+        return cls(
+            size=Size(message.width, message.height),
+            model=message.model,
+            pixel_format=PIXEL_FORMAT.choice(message.pixel_format) or PixelFormat.I420,
+            rotation=ROTATION.choice(message.rotation) or Rotation.DEG_0,
+            mirrored=message.mirrored,
+            temporal_fusion=TEMPORAL_FUSION.choice(message.temporal_fusion) or TemporalFusion.HIGH,
+            mask_encoding=MASK_ENCODING.choice(message.mask_encoding) or MaskEncoding.ALPHA8,
+            mask_size=Size(message.mask_width, message.mask_height) if message.mask_width else None,
+            frame_policy=FRAME_POLICY.choice(message.frame_policy) or FramePolicy.NEWEST,
+            label=message.session_label,
+        )
