@@ -151,7 +151,9 @@ def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: 
     """
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setFinestScale(finest_scale)
-    return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.empty((*gray.shape, 2), np.float32)))
+    # The third argument must not have the flow's size: OpenCV would take what is in it for a first guess, and with an
+    # uninitialized array the answer differed from call to call, or the process died.
+    return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.empty(0, np.float32)))
 
 
 def warp_affine(
