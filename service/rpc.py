@@ -67,7 +67,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             for info in catalog.infos
         }
 
-    async def StreamSegment(  # noqa: N802  # the contract's name
+    # The stubs know only servicers that yield; grpc.aio also takes one that calls context.write.
+    async def StreamSegment(  # type: ignore[override]  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[pb.StreamSegmentRequest], context: StreamContext
     ) -> None:
         """One session, from its config to its end."""

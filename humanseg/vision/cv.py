@@ -143,7 +143,9 @@ def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: 
     DIS (Kroeger 2016), preset ultrafast. A fresh object every time: keeping one saves 0.01 ms and would hold its
     pyramids for as long as the session waits.
     """
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis: cv2.DISOpticalFlow = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]  # missing in cv2's stubs
+        cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+    )
     dis.setFinestScale(finest_scale)
     # The third argument must not have the flow's size: OpenCV would take what is in it for a first guess, and with an
     # uninitialized array the answer differed from call to call, or the process died.

@@ -1,5 +1,6 @@
 """Fusion over time: what it must never do, and what it is for, on drawn clips whose exact masks are known."""
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -41,7 +42,7 @@ def still(count: int, masks: list[Mask] | None = None) -> list[DrawnFrame]:
 
 def flicker(masks: list[Mask]) -> float:
     """Mean absolute change from frame to frame; of a still picture all of it is flicker."""
-    return float(np.mean([np.abs(after - before).mean() for before, after in zip(masks, masks[1:], strict=False)]))
+    return float(np.mean([np.abs(after - before).mean() for before, after in itertools.pairwise(masks)]))
 
 
 def mean_error(masks: list[Mask], frames: list[DrawnFrame]) -> float:
@@ -52,7 +53,7 @@ def mean_error(masks: list[Mask], frames: list[DrawnFrame]) -> float:
 def wrong_change(masks: list[Mask], frames: list[DrawnFrame]) -> float:
     """dtSSD: by how much the mask's change from frame to frame is not that of the true mask."""
     errors = [mask - frame.truth for mask, frame in zip(masks[3:], frames[3:], strict=True)]
-    return float(np.sqrt(np.mean([(after - before) ** 2 for before, after in zip(errors, errors[1:], strict=False)])))
+    return float(np.sqrt(np.mean([(after - before) ** 2 for before, after in itertools.pairwise(errors)])))
 
 
 @LEVELS
@@ -279,9 +280,9 @@ def test_arrays_that_do_not_belong_together_are_refused(gray: NDArray[np.uint8],
 
 @pytest.mark.parametrize("wrong", [{"min_gain": 1.5}, {"weak": 0.5}, {"sigma": 0.0}, {"max_age": 18.0}])
 def test_constants_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    good = dict(min_gain=0.1, first_gain=0.4, second_gain=0.9, weak=0.1, strong=0.4, sigma=10.0, max_age=16.0)
-    with pytest.raises(ValueError, match="must lie|do not hold"):
-        FusionParameters(**{**good, **wrong})
+    good = {"min_gain": 0.1, "first_gain": 0.4, "second_gain": 0.9, "weak": 0.1, "strong": 0.4, "sigma": 10.0}
+    with pytest.raises(ValueError, match=r"must lie|do not hold"):
+        FusionParameters(**{**good, "max_age": 16.0, **wrong})
 
 
 def by_the_book(
