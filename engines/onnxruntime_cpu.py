@@ -78,8 +78,8 @@ def _open_session(path: Path) -> ort.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # Masks are near 0 for most pixels; a denormal there costs as much as a hundred normal values.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Not session.set_denormal_as_zero: it changes the arithmetic of the thread that opens the model, for whatever else
+    # runs there and in threads started from it, and not that of the threads that call `run`.
     options.log_severity_level = 3
     try:
         session = ort.InferenceSession(str(path), options, providers=[PROVIDER])

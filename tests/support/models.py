@@ -18,12 +18,18 @@ def write_red_model(
     name: str = "medium",
     landscape: Size = LANDSCAPE,
     upright: Size = UPRIGHT,
-    metadata: bool = True,
-    fixed_batch: bool = False,
+    properties: dict[str, str] | None = None,
+    batch: int | str = "n",
+    sides: tuple[int | str, int | str] = ("h", "w"),
+    input_type: int = TensorProto.UINT8,
+    divisor: float = 255.0,
 ) -> Path:
-    """A model whose alpha is the red channel / 255; everything else about it is as a trained model has it."""
-    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, [1 if fixed_batch else "n", "h", "w", 3])
-    alpha = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, [1 if fixed_batch else "n", "h", "w"])
+    """A model whose alpha is the red channel / 255; everything else about it is as a trained model has it.
+
+    ``properties`` replace its description of itself; ``divisor`` 0 makes it answer NaN, 1 makes it answer logits.
+    """
+    frames = helper.make_tensor_value_info("frames", input_type, [batch, *sides, 3])
+    alpha = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, [batch, *sides])
     nodes = [
         helper.make_node("Cast", ["frames"], ["values"], to=TensorProto.FLOAT),
         helper.make_node("Gather", ["values", "red"], ["channel"], axis=3),
@@ -31,13 +37,13 @@ def write_red_model(
     ]
     constants = [
         helper.make_tensor("red", TensorProto.INT64, [], [0]),
-        helper.make_tensor("full", TensorProto.FLOAT, [], [255.0]),
+        helper.make_tensor("full", TensorProto.FLOAT, [], [divisor]),
     ]
     graph = helper.make_graph(nodes, "red", [frames], [alpha], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    if metadata:
+    if properties is None:
         properties = ModelMetadata(name=name, version="test", landscape=landscape, upright=upright).to_properties()
-        helper.set_model_props(model, properties)
+    helper.set_model_props(model, properties)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
