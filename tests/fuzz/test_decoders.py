@@ -38,6 +38,7 @@ def _files() -> list[bytes]:
 
 
 FILES = _files()
+BEGINNINGS = [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1\x00\x40Exif\0\0MM\0*", FILES[3][:33]]
 #: (where, how many bytes go, what comes in their place)
 WOUNDS = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=4)
 
@@ -85,10 +86,7 @@ def test_a_damaged_photo(file: bytes, wounds: list[tuple[int, int, bytes]]) -> N
 
 
 @settings(deadline=None, max_examples=EXAMPLES)
-@given(
-    start=st.sampled_from([b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1\x00\x40Exif\0\0MM\0*", FILES[3][:33]]),
-    rest=st.binary(max_size=300),
-)
+@given(start=st.sampled_from(BEGINNINGS), rest=st.binary(max_size=300))
 @example(b"\xff\xd8\xff", b"")
 def test_noise_behind_a_good_beginning(start: bytes, rest: bytes) -> None:
     read_or_refuse(start + rest)
@@ -110,8 +108,11 @@ SIDES = st.one_of(st.integers(-2, 40), st.sampled_from([2**31, 2**32 - 1]))
 
 @settings(deadline=None, max_examples=EXAMPLES)
 @given(
-    pixel_format=st.sampled_from(PixelFormat), size=st.builds(Size, SIDES, SIDES), off=st.integers(-2, 2), count=st.integers(0, 99)
-)  # fmt: skip
+    pixel_format=st.sampled_from(PixelFormat),
+    size=st.builds(Size, SIDES, SIDES),
+    off=st.integers(-2, 2),
+    count=st.integers(0, 99),
+)
 def test_the_layout_of_any_bytes(pixel_format: PixelFormat, size: Size, off: int, count: int) -> None:
     try:
         expected = frame_bytes(pixel_format, size)

@@ -2,7 +2,10 @@
 
 import asyncio
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 
 from humanseg.v1 import segmentation_pb2 as pb
-from support.server import RunningServer, running_server
+from support.server import ROOT, RunningServer, running_server
 from support.stream import Ending, open_stream, open_stub, red_gradient
 
 RGB = pb.PIXEL_FORMAT_RGB24
@@ -250,6 +253,39 @@ async def test_a_client_that_vanishes_in_mid_frame(server: RunningServer) -> Non
         await asyncio.gather(writing, return_exceptions=True)
     server.wait_for_metric(0, "humanseg_sessions_active")
     await assert_still_serving(server)
+
+
+VANISHING_CLIENT = """
+import asyncio, sys
+from humanseg.v1 import segmentation_pb2 as pb
+from support.stream import open_stream
+
+async def main():
+    async with open_stream(sys.argv[1]) as stream:
+        await stream.config(width=1920, height=1080, pixel_format=pb.PIXEL_FORMAT_RGB24)
+        print("open", flush=True)
+        for frame_id in range(1, 10_000):
+            await stream.send(frame_id, bytes(1920 * 1080 * 3))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_client_process_that_is_killed_in_mid_frame(server: RunningServer) -> None:
+    """No half-close, no cancellation: the kernel drops the connection with part of a frame on the wire."""
+    server.wait_for_metric(0, "humanseg_sessions_active")
+    client = subprocess.Popen(
+        [sys.executable, "-c", VANISHING_CLIENT, server.target],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert client.stdout is not None
+    with client:
+        assert await asyncio.to_thread(client.stdout.readline) == "open\n"
+        await assert_still_serving(server)
+        client.kill()
+    await asyncio.to_thread(server.wait_for_metric, 0, "humanseg_sessions_active")
+    await assert_still_serving(server)
+    assert "event=call_failed" not in server.log(), "a client that goes is no fault of ours"
 
 
 async def test_a_client_that_never_reads(models_folder: Path) -> None:

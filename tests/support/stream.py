@@ -1,6 +1,7 @@
 """A bare grpc.aio client, so that tests can send what the real client would refuse to send."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -31,12 +32,17 @@ class Stream:
         return answer.accepted
 
     async def send_config(self, **fields: object) -> None:
-        await self.call.write(pb.StreamSegmentRequest(config=pb.SessionConfig(**fields)))  # type: ignore[arg-type]
+        await self.write(pb.StreamSegmentRequest(config=pb.SessionConfig(**fields)))  # type: ignore[arg-type]
 
     async def send(self, frame_id: int, picture: bytes, capture_time_us: int | None = None, **fields: object) -> None:
         time_us = frame_id * 33_333 if capture_time_us is None else capture_time_us
         frame = pb.Frame(frame_id=frame_id, capture_time_us=time_us, picture=picture, **fields)  # type: ignore[arg-type]
-        await self.call.write(pb.StreamSegmentRequest(frame=frame))
+        await self.write(pb.StreamSegmentRequest(frame=frame))
+
+    async def write(self, request: pb.StreamSegmentRequest) -> None:
+        """Send, whether or not the server has ended the call meanwhile: `read` and `ending` tell."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self.call.write(request)
 
     async def read(self) -> pb.StreamSegmentResponse:
         async with asyncio.timeout(limit_s(20)):

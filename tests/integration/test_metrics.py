@@ -1,0 +1,116 @@
+"""/metrics after a known number of frames: every promise of service/metrics.py, counted."""
+
+import asyncio
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from humanseg.v1 import segmentation_pb2 as pb
+from support.server import RunningServer, running_server
+from support.stream import open_stream, open_stub, red_gradient
+from support.timing import limit_s
+
+W, H = 160, 96
+GOOD = red_gradient(W, H).tobytes()
+STREAM_STAGES = ("wait", "preprocess", "queue", "inference", "fusion", "postprocess", "encode", "total")
+THREAD_STAGES = ("preprocess", "inference", "fusion", "postprocess", "encode")
+
+
+@pytest.fixture
+def fresh(models_folder: Path) -> Iterator[RunningServer]:
+    """A server on which nothing was counted yet."""
+    with running_server(models_folder) as running:
+        yield running
+
+
+async def test_the_counts_are_what_was_sent(fresh: RunningServer) -> None:
+    masks, broken, failing = 7, 3, 2
+    async with open_stream(fresh.target) as stream:
+        await stream.config(width=W, height=H, pixel_format=pb.PIXEL_FORMAT_RGB24, frame_policy=pb.FRAME_POLICY_EVERY)
+        assert fresh.metric("humanseg_sessions_active") == 1
+        for frame_id in range(masks):
+            await stream.send(frame_id, GOOD)
+        # One frame that stands still in time: the fusion starts anew.
+        await stream.send(masks, GOOD, capture_time_us=1)
+        for frame_id in range(100, 100 + broken):
+            await stream.send(frame_id, b"short")
+        results = await stream.finish()
+    assert len(results) == masks + 1 + broken
+    async with open_stream(fresh.target) as stream:
+        await stream.config(model="faulty", width=W, height=H, pixel_format=pb.PIXEL_FORMAT_RGB24)
+        for frame_id in range(failing):
+            await stream.send(frame_id, np.full((H, W, 3), 255, np.uint8).tobytes())
+            assert (await stream.result()).drop_reason == pb.DROP_REASON_ENGINE_FAILED
+        await stream.finish()
+    async with open_stream(fresh.target) as stream:
+        await stream.send(1, GOOD)
+        await stream.ending()
+    async with open_stub(fresh.target) as stub:
+        await stub.Segment(pb.SegmentRequest(picture=GOOD, pixel_format=pb.PIXEL_FORMAT_RGB24, width=W, height=H))
+    fresh.wait_for_metric(0, "humanseg_sessions_active")
+    expected = {
+        ("humanseg_frames_total", (("outcome", "mask"), ("reason", ""))): masks + 1,
+        ("humanseg_frames_total", (("outcome", "dropped"), ("reason", "wrong_byte_count"))): broken,
+        ("humanseg_frames_total", (("outcome", "dropped"), ("reason", "engine_failed"))): failing,
+        ("humanseg_fusion_resets_total", (("reason", "first_frame"),)): 1,
+        ("humanseg_fusion_resets_total", (("reason", "time"),)): 1,
+        ("humanseg_stills_total", (("outcome", "mask"),)): 1,
+        ("humanseg_sessions_total", (("outcome", "ok"),)): 2,
+        ("humanseg_sessions_total", (("outcome", "config_missing"),)): 1,
+        ("humanseg_sessions_limit", ()): 64,
+        ("humanseg_ready", ()): 1,
+        ("humanseg_first_mask_seconds_count", ()): 1,
+        ("humanseg_batch_frames_count", (("model", "medium"),)): masks + 2,
+        ("humanseg_engine_info", (("model", "medium"), ("version", "test"), ("engine", "onnxruntime-cpu"))): 1,
+        ("humanseg_engine_info", (("model", "faulty"), ("version", "test"), ("engine", "onnxruntime-cpu"))): 1,
+    }
+    seen = {key: fresh.metric(key[0], **dict(key[1])) for key in expected}
+    assert seen == expected
+    for stage in STREAM_STAGES:
+        count = masks + 1 if stage == "fusion" else masks + 2  # the still has no past
+        assert fresh.metric("humanseg_stage_seconds_count", stage=stage) == count, stage
+    for stage in THREAD_STAGES:
+        assert fresh.metric("humanseg_stage_cpu_seconds_total", stage=stage) > 0
+
+
+async def test_cpu_outside_of_engine_and_fusion_can_be_computed(fresh: RunningServer) -> None:
+    """What the demo's report divides by the frames: all of the process, minus these two stages."""
+    async with open_stream(fresh.target) as stream:
+        await stream.config(
+            width=640, height=360, pixel_format=pb.PIXEL_FORMAT_I420, frame_policy=pb.FRAME_POLICY_EVERY
+        )
+        before = fresh.metric("process_cpu_seconds_total")
+        random = np.random.default_rng(0)
+        for frame_id in range(40):
+            await stream.send(frame_id, random.integers(0, 256, 640 * 360 * 3 // 2, dtype=np.uint8).tobytes())
+            assert (await stream.result()).outcome == pb.FRAME_OUTCOME_MASK
+        await stream.finish()
+    process = fresh.metric("process_cpu_seconds_total") - before
+    stages = [fresh.metric("humanseg_stage_cpu_seconds_total", stage=stage) for stage in ("inference", "fusion")]
+    assert all(seconds > 0 for seconds in stages)
+    assert sum(stages) < process + 0.05, "stages are a part of the process (its clock ticks in hundredths)"
+
+
+async def test_no_label_grows_with_the_sessions(fresh: RunningServer) -> None:
+    async def one(label: str) -> None:
+        async with open_stream(fresh.target) as stream:
+            await stream.config(width=W, height=H, pixel_format=pb.PIXEL_FORMAT_RGB24, session_label=label)
+            await stream.send(1, GOOD)
+            await stream.result()
+            await stream.finish()
+
+    def samples() -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{fresh.metrics_port}/metrics", timeout=limit_s(10)) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        return sum(len(family.samples) for family in families if family.name.startswith("humanseg"))
+
+    await one("first")
+    fresh.wait_for_metric(0, "humanseg_sessions_active")
+    before = samples()
+    await asyncio.gather(*(one(f"another-{index}") for index in range(12)))
+    fresh.wait_for_metric(0, "humanseg_sessions_active")
+    assert samples() == before
