@@ -28,7 +28,7 @@ from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
 from service.pipeline import EncodedMask, PictureTask
 from service.settings import Settings
-from service.stages import StageClock
+from service.stages import STAGES, Stage, StageClock
 from service.stream_protocol import (
     CallError,
     ConfigEntry,
@@ -52,6 +52,8 @@ _STATE_RESET = ProtoEnum(pb.StateReset, "STATE_RESET_", {reason.name: reason for
 # Every reason that the service can give must exist in the contract; found at import, not at three in the morning.
 ProtoEnum(pb.ErrorReason, "ERROR_REASON_", {reason.name: reason for reason in Reason})
 
+#: The field of StageTimes for each stage.
+_TIME_FIELDS: dict[Stage, str] = {stage: f"{stage}_us" for stage in STAGES}
 #: 2**32 - 1 microseconds are 71 minutes: a stage that took longer stands at the end of the scale.
 _LARGEST_UINT32 = 2**32 - 1
 
@@ -188,19 +190,18 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
 
 def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock) -> pb.StreamSegmentResponse:
     """A frame's mask."""
-    return pb.StreamSegmentResponse(
-        result=pb.FrameResult(
-            frame_id=entry.frame_id,
-            capture_time_us=entry.capture_time_us,
-            outcome=pb.FRAME_OUTCOME_MASK,
-            mask=mask.payload,
-            mask_encoding=MASK_ENCODING.number(mask.encoding),
-            mask_width=mask.size.width,
-            mask_height=mask.size.height,
-            reset=_STATE_RESET.number(mask.reset),
-            times=times_message(clock),
-        )
-    )
+    response = pb.StreamSegmentResponse()
+    # Field by field into the outer message: a FrameResult handed over as a whole is copied, mask and all.
+    result = response.result
+    result.frame_id = entry.frame_id
+    result.capture_time_us = entry.capture_time_us
+    result.outcome = pb.FRAME_OUTCOME_MASK
+    result.mask = mask.payload
+    result.mask_encoding = MASK_ENCODING.number(mask.encoding)
+    result.mask_width, result.mask_height = mask.size
+    result.reset = _STATE_RESET.number(mask.reset)
+    _fill_times(result.times, clock)
+    return response
 
 
 def dropped_message(
@@ -262,10 +263,15 @@ def limits_message(settings: Settings) -> pb.Limits:
 
 
 def times_message(clock: StageClock) -> pb.StageTimes:
-    """The times of a picture; stage names are field names."""
-    return pb.StageTimes(
-        **{f"{stage}_us": min(wall_ns // 1000, _LARGEST_UINT32) for stage, wall_ns in clock.wall_ns.items()}
-    )
+    """The times of a picture."""
+    times = pb.StageTimes()
+    _fill_times(times, clock)
+    return times
+
+
+def _fill_times(times: pb.StageTimes, clock: StageClock) -> None:
+    for stage, wall_ns in clock.wall_ns.items():
+        setattr(times, _TIME_FIELDS[stage], min(wall_ns // 1000, _LARGEST_UINT32))
 
 
 def duration(seconds: float) -> Duration:

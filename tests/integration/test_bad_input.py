@@ -271,15 +271,18 @@ asyncio.run(main())
 """
 
 
+def start_vanishing_client(target: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", VANISHING_CLIENT, target],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
 async def test_a_client_process_that_is_killed_in_mid_frame(server: RunningServer) -> None:
     """No half-close, no cancellation: the kernel drops the connection with part of a frame on the wire."""
     server.wait_for_metric(0, "humanseg_sessions_active")
-    client = subprocess.Popen(
-        [sys.executable, "-c", VANISHING_CLIENT, server.target],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert client.stdout is not None
-    with client:
+    with start_vanishing_client(server.target) as client:
+        assert client.stdout is not None
         assert await asyncio.to_thread(client.stdout.readline) == "open\n"
         await assert_still_serving(server)
         client.kill()
