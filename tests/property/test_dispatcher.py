@@ -179,6 +179,28 @@ async def test_a_batch_that_fails_costs_its_own_frames_only(red: Runner) -> None
     dispatcher.close()
 
 
+class ShortRunner(BatchingRunner):
+    """Breaks the contract: an answer fewer than pictures."""
+
+    def run(self, batch: Batch) -> AlphaBatch:
+        return super().run(batch)[:-1]
+
+
+async def test_even_a_runner_that_breaks_its_contract_leaves_nobody_waiting(red: Runner) -> None:
+    dispatcher = Dispatcher(
+        ModelCatalog({"medium": ShortRunner(red, 2)}, "medium"), LIMITS, ServiceMetrics(), threads=1
+    )
+    async with asyncio.timeout(limit_s(10)):
+        answers = await asyncio.gather(
+            *(dispatcher.segment(task(level), "medium", FusionMemory(), StageClock(0)) for level in (1, 2, 3)),
+            return_exceptions=True,
+        )
+    # The first ran alone; of the two behind it one has its own mask, and the other the reason.
+    assert [isinstance(answer, ValueError) for answer in answers] == [True, False, True]
+    assert set(answers[1].payload) == {2}  # type: ignore[union-attr]
+    dispatcher.close()
+
+
 async def test_a_frame_that_nobody_waits_for_is_not_worked_on(red: Runner) -> None:
     runner = BatchingRunner(red, 1)
     dispatcher = Dispatcher(ModelCatalog({"medium": runner}, "medium"), LIMITS, ServiceMetrics(), threads=1)

@@ -151,13 +151,17 @@ def test_landscape_and_upright_pictures_use_the_better_canvas(runner: Runner) ->
 def test_memory_that_no_longer_fits_is_given_up(
     runner: Runner, changes: dict[str, object], reason: ResetReason | None
 ) -> None:
-    picture, size = red_corner(Size(320, 180)).tobytes(), Size(320, 180)
+    size = Size(320, 180)
+    before, after = (np.full((*size.shape, 3), level, np.uint8).tobytes() for level in (100, 115))
     memory = FusionMemory()
-    first, clock = segment(runner, task_for(picture, PixelFormat.RGB24, size, fusion=TemporalFusion.HIGH), memory)
+    first, clock = segment(runner, task_for(before, PixelFormat.RGB24, size, fusion=TemporalFusion.HIGH), memory)
     assert first.reset is ResetReason.FIRST_FRAME
     assert "fusion" in clock.cpu_ns
     changes = {"fusion": TemporalFusion.HIGH, "capture_time_us": 33_000, **changes}
-    assert segment(runner, task_for(picture, PixelFormat.RGB24, size, **changes), memory)[0].reset is reason
+    second, _ = segment(runner, task_for(after, PixelFormat.RGB24, size, **changes), memory)
+    assert second.reset is reason
+    # A picture of one level all over: its mask says whether the past still weighs in.
+    assert (set(second.payload) == {115}) == (reason is not None)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +200,12 @@ def test_fusion_switched_off_and_on_begins_anew(runner: Runner) -> None:
 def test_another_model_resets(runner: Runner, tmp_path: Path) -> None:
     other = open_runner(DEFAULT_ENGINE, write_red_model(tmp_path / "o.onnx", name="other"), max_batch=1, concurrency=1)
     memory, size = FusionMemory(), Size(320, 180)
-    picture = red_corner(size).tobytes()
-    task = task_for(picture, PixelFormat.RGB24, size, fusion=TemporalFusion.HIGH)
-    segment(runner, task, memory)
-    later = task_for(picture, PixelFormat.RGB24, size, fusion=TemporalFusion.HIGH, capture_time_us=2)
-    assert segment(other, later, memory)[0].reset is ResetReason.MODEL
+    before, after = (np.full((*size.shape, 3), level, np.uint8).tobytes() for level in (100, 115))
+    segment(runner, task_for(before, PixelFormat.RGB24, size, fusion=TemporalFusion.HIGH), memory)
+    later = task_for(after, PixelFormat.RGB24, size, fusion=TemporalFusion.HIGH, capture_time_us=2)
+    encoded, _ = segment(other, later, memory)
+    assert encoded.reset is ResetReason.MODEL
+    assert set(encoded.payload) == {115}, "nothing of the other model's masks is left"
 
 
 @pytest.mark.parametrize(

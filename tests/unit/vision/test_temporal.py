@@ -144,6 +144,17 @@ def test_a_true_step_is_at_nine_tenths_within_two_frames(rising: bool, parameter
     assert moved[12] >= 0.9
 
 
+def test_what_comes_in_from_outside_has_no_past() -> None:
+    """The camera pans; a mask that rises by too little to insist is believed at once where the picture is new."""
+    frames = draw_clip(shifts_px=[6.0 * index for index in range(10)], wall_moves=True)
+    levels = [0.4] * 9 + [0.5]
+    state = FusionState()
+    for frame, level in zip(frames, levels, strict=True):
+        fused, _ = fuse(state, frame.gray, np.full(SIZE.shape, level, np.float32), frame.capture_time_us, HIGH)
+    assert np.median(fused[20:-20, :3]) > 0.48, "six columns are new at the left"
+    assert np.median(fused[20:-20, 40:120]) < 0.44, "the rest has ten frames behind it"
+
+
 def test_a_cut_resets_at_once_and_leaves_nothing_behind() -> None:
     before, after = draw_clip(shifts_px=[0.0] * 8, seed=1), draw_clip(shifts_px=[40.0] * 3, seed=9)
     state = FusionState()
