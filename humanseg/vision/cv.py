@@ -149,7 +149,7 @@ def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: 
     DIS (Kroeger 2016), preset ultrafast. A fresh object every time: keeping one saves 0.01 ms and would hold its
     pyramids for as long as the session waits.
     """
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setFinestScale(finest_scale)
     return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.empty((*gray.shape, 2), np.float32)))
 
@@ -161,9 +161,7 @@ def warp_affine(
     value = border if isinstance(border, tuple) else (border, border, border)
     return cast(
         NDArray[np.uint8],
-        cv2.warpAffine(
-            array, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=value
-        ),
+        cv2.warpAffine(array, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=value),
     )
 
 
@@ -202,3 +200,9 @@ def jpeg_round_trip(picture_rgb: NDArray[np.uint8], quality_percent: int) -> NDA
 def read_gray(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """The picture in the bytes of a file as (H, W) uint8; None if broken."""
     return cast(NDArray[np.uint8] | None, cv2.imdecode(file, cv2.IMREAD_GRAYSCALE))
+
+
+def encode_png_rgb(picture_rgb: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) uint8 RGB as the bytes of a PNG file."""
+    _, file = cv2.imencode(".png", cv2.cvtColor(picture_rgb, cv2.COLOR_RGB2BGR))
+    return file.tobytes()
