@@ -90,11 +90,16 @@ def plan_epoch(split: Split, preset: Preset, epoch: int) -> list[PlannedBatch]:
     ]
 
 
-def make_batch(planned: PlannedBatch, split: Split, preset: Preset, canvases: Canvases) -> LabeledBatch:
+def make_samples(planned: PlannedBatch, split: Split, preset: Preset, canvases: Canvases) -> list[Sample]:
     """Read, composite and change the photos of a batch."""
     rng = np.random.default_rng(planned.seed)
     canvas = canvases.pick(upright=planned.upright)
-    return LabeledBatch.stack([_make_sample(photo, canvas, split, preset, rng) for photo in planned.photos])
+    return [_make_sample(photo, canvas, split, preset, rng) for photo in planned.photos]
+
+
+def make_batch(planned: PlannedBatch, split: Split, preset: Preset, canvases: Canvases) -> LabeledBatch:
+    """The samples of a batch as tensors."""
+    return LabeledBatch.stack(make_samples(planned, split, preset, canvases))
 
 
 def _make_sample(photo: Photo, canvas: Size, split: Split, preset: Preset, rng: np.random.Generator) -> Sample:

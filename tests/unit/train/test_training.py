@@ -11,8 +11,9 @@ import torch
 
 from engines.registry import open_runner
 from humanseg.vision.arrays import Size
+from humanseg.vision.decode import picture_size
 from support.photos import write_photo
-from train import evaluate, export
+from train import evaluate, export, preview
 from train.checkpoint import CheckpointError, read_checkpoint
 from train.data import Split, find_photos, split_photos
 from train.loader import make_batch, plan_epoch
@@ -61,6 +62,13 @@ def test_an_epoch_shows_every_photo_once_and_depends_on_the_seed_alone(data: Pat
     one, other = (make_batch(first[0], split, preset, CANVASES) for _ in range(2))
     assert torch.equal(one.frames, other.frames)
     assert torch.equal(one.alpha, other.alpha)
+
+
+def test_the_preview_shows_what_training_makes(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheets" / "samples.png"
+    assert preview.main(["--data", str(data), "--out", str(out), "--count", "6"]) == 0
+    assert picture_size(out.read_bytes()).height == 2 * 200
+    assert preview.main(["--data", str(tmp_path / "none"), "--out", str(out)]) == 1
 
 
 def test_no_validation_photo_is_learned_from(data: Path) -> None:
