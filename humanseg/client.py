@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -18,7 +18,7 @@ from grpc import aio
 
 from humanseg.answers import Dropped, Limits, MaskAnswer, ModelList, Segmented, read_model_list, read_segmented
 from humanseg.errors import CallStatus, FrameDroppedError, SegmentationError, ServerFaultError, error_from_status
-from humanseg.frames import PixelFormat, message_limit_bytes
+from humanseg.frames import PixelFormat, TimedFrame, message_limit_bytes
 from humanseg.masks import MaskEncoding
 from humanseg.options import FramePolicy, TemporalFusion
 from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
@@ -56,16 +56,6 @@ class ClientOptions:
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.answer_timeout_s <= 0 or self.max_unanswered < 1:
             raise ValueError(f"{self}: times must be positive and max_unanswered at least 1")
-
-
-class TimedFrame(NamedTuple):
-    """A frame with its capture time, for `SegmentationClient.masks` on video of uneven frame rate.
-
-    ``picture`` is (H, W, 3) uint8 RGB; the time is in microseconds on any one clock.
-    """
-
-    picture: Picture
-    capture_time_us: int
 
 
 #: What `SegmentationClient.masks` takes, and hands back with the mask.
