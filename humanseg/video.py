@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 from av.container import OutputContainer
-from av.sidedata.sidedata import Type as SideDataType
+from av.sidedata.sidedata import SideData
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
@@ -228,16 +228,16 @@ class VideoWriter:
 
 
 def _upright_rgb(frame: av.VideoFrame) -> Picture:
-    picture: Picture = frame.to_ndarray(format="rgb24")
+    picture = cast(Picture, frame.to_ndarray(format="rgb24"))
     return to_upright(picture, *_orientation(frame))
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[Rotation, bool]:
     """The clockwise turn and the flip after it, from the display matrix: x' = a x + c y, y' = b x + d y, y downward."""
-    side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    if side_data is None:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
         return Rotation.DEG_0, False
-    a, b, _, c, d = struct.unpack("=5i", bytes(side_data)[:20])
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
     mirrored = a * d - b * c < 0
     degrees = math.degrees(math.atan2(b, -a if mirrored else a))
     return Rotation(round(degrees / 90) * 90 % 360), mirrored
