@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from humanseg.vision import cv
-from humanseg.vision.arrays import Alpha, Alpha8, Field, Picture, Size
+from humanseg.vision.arrays import Alpha, Alpha8, BoolMask, Field, Picture, Size
 from humanseg.vision.letterbox import shrink_or_grow
 
 #: Width of the background's blur (sigma) as a share of the frame's height: 13 px at 360p, 39 at 1080p.
@@ -57,26 +57,38 @@ def person_color(frame_rgb: Picture, alpha: Alpha) -> Field:
     Blur-fusion, two passes (Forte 2021, "Approximate Fast Foreground Colour Estimation"): local means F' and B' of
     person and room, weighted by alpha, then ``F = F' + alpha * (I - alpha * F' - (1 - alpha) * B')``.
     """
-    frame = frame_rgb.astype(np.float32)
+    estimate = frame_rgb.astype(np.float32)
+    soft = (alpha > 0) & (alpha < 1)
+    if soft.any():
+        # The narrow pass sees its neighborhood only, so it runs where there is something soft.
+        narrow_px = _side_px(_NARROW_RATIO, Size.of(frame_rgb))
+        region = (_bounds(soft.any(axis=1), narrow_px), _bounds(soft.any(axis=0), narrow_px))
+        estimate[region] = _person_color_within(frame_rgb, alpha, region, narrow_px)
+    return estimate
+
+
+def _person_color_within(frame_rgb: Picture, alpha: Alpha, region: tuple[slice, slice], narrow_px: int) -> Field:
     full = Size.of(frame_rgb)
     coarse = Size(max(1, round(full.width * _COARSE_HEIGHT_PX / full.height)), _COARSE_HEIGHT_PX)
     if coarse.area_px >= full.area_px:
         coarse = full
-    near_frame, near_alpha = _shrunk(frame, coarse), _shrunk(alpha, coarse)
+    near_frame = shrink_or_grow(frame_rgb, coarse).astype(np.float32)
+    near_alpha = _shrunk(alpha, coarse)
     wide_px = _side_px(_WIDE_RATIO, coarse)
-    person_mean = _weighted_mean(near_frame, near_alpha, wide_px)
-    room_mean = _weighted_mean(near_frame, 1 - near_alpha, wide_px)
-    person = _fused(frame, alpha, _grown(person_mean, full), _grown(room_mean, full))
-    narrow_px = _side_px(_NARROW_RATIO, full)
-    narrow_person = _weighted_mean(person, alpha, narrow_px)
-    narrow_room = _weighted_mean(_grown(room_mean, full), 1 - alpha, narrow_px)
-    return _fused(frame, alpha, narrow_person, narrow_room)
+    person_mean = _grown(_weighted_mean(near_frame, near_alpha, wide_px), full)[region]
+    room_mean = _grown(_weighted_mean(near_frame, 1 - near_alpha, wide_px), full)[region]
+    frame, share = frame_rgb[region].astype(np.float32), alpha[region]
+    person = _fused(frame, share, person_mean, room_mean)
+    narrow_person = _weighted_mean(person, share, narrow_px)
+    narrow_room = _weighted_mean(room_mean, 1 - share, narrow_px)
+    return _fused(frame, share, narrow_person, narrow_room)
 
 
 def blurred_room(frame_rgb: Picture, alpha8: Alpha8, blur_ratio: float = BLUR_RATIO) -> Picture:
     """The frame out of focus, without the person: every pixel is the mean of the *room* around it.
 
-    Weighted by the room's share of each pixel and divided by the blurred weight, so that the person does not glow into the room.
+    Weighted by the room's share of each pixel and divided by the blurred weight, so that the person does not glow into
+    the room.
 
     Args:
         frame_rgb: (H, W, 3) uint8.
@@ -132,6 +144,12 @@ def _weighted_mean(colors: Field, weight: Field, side_px: int) -> Field:
 def _side_px(ratio: float, size: Size) -> int:
     """An odd neighborhood, so that it lies centered."""
     return 2 * math.ceil(ratio * size.height / 2) + 1
+
+
+def _bounds(occupied: BoolMask, margin_px: int) -> slice:
+    """From the first to the last True of a line that has one, and a margin."""
+    places = np.flatnonzero(occupied)
+    return slice(max(0, int(places[0]) - margin_px), int(places[-1]) + 1 + margin_px)
 
 
 def _shrunk(array: Field, size: Size) -> Field:

@@ -161,9 +161,7 @@ def warp_affine(
     value = border if isinstance(border, tuple) else (border, border, border)
     return cast(
         NDArray[np.uint8],
-        cv2.warpAffine(
-            array, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=value
-        ),
+        cv2.warpAffine(array, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=value),
     )
 
 
