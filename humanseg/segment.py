@@ -5,7 +5,6 @@ Exit status: 0 all done, 1 something could not be done (named on standard error)
 
 import argparse
 import asyncio
-import math
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
@@ -239,22 +238,15 @@ class Worker:
         if not is_jpeg_or_png(file) or len(file) > self._limits.max_frame_bytes:
             return False
         try:
-            return _fits(picture_size(file), self._limits)
+            size = picture_size(file)
         except DecodeError:
             return False
+        return size == size.within(self._limits.max_frame_px, self._limits.max_side_px)
 
     def _within_limits(self, picture: Picture) -> Picture:
         size = Size.of(picture)
-        if _fits(size, self._limits):
-            return picture
-        side_scale = self._limits.max_side_px / max(size)
-        scale = min(side_scale, math.sqrt(self._limits.max_frame_px / size.area_px))
-        # Rounded down, so that it is within; a strip one pixel wide stays one.
-        return cv.resize_area(picture, Size(max(1, int(size.width * scale)), max(1, int(size.height * scale))))
-
-
-def _fits(size: Size, limits: Limits) -> bool:
-    return size.area_px <= limits.max_frame_px and max(size) <= limits.max_side_px
+        allowed = size.within(self._limits.max_frame_px, self._limits.max_side_px)
+        return picture if allowed == size else cv.resize_area(picture, allowed)
 
 
 def _enlarged(alpha8: Alpha8, size: Size) -> Alpha8:

@@ -8,9 +8,10 @@ without the person.
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from humanseg.vision import cv
-from humanseg.vision.arrays import Alpha, Alpha8, BoolMask, Field, Picture, Size
+from humanseg.vision.arrays import Alpha, Alpha8, Field, Picture, Size
 from humanseg.vision.letterbox import shrink_or_grow
 
 #: Width of the background's blur (sigma) as a share of the frame's height: 13 px at 360p, 39 at 1080p.
@@ -62,7 +63,8 @@ def person_color(frame_rgb: Picture, alpha: Alpha) -> Field:
     if soft.any():
         # The narrow pass sees its neighborhood only, so it runs where there is something soft.
         narrow_px = _side_px(_NARROW_RATIO, Size.of(frame_rgb))
-        region = (_bounds(soft.any(axis=1), narrow_px), _bounds(soft.any(axis=0), narrow_px))
+        rows, columns = np.nonzero(soft)
+        region = (_bounds(rows, narrow_px), _bounds(columns, narrow_px))
         estimate[region] = _person_color_within(frame_rgb, alpha, region, narrow_px)
     return estimate
 
@@ -146,10 +148,9 @@ def _side_px(ratio: float, size: Size) -> int:
     return 2 * math.ceil(ratio * size.height / 2) + 1
 
 
-def _bounds(occupied: BoolMask, margin_px: int) -> slice:
-    """From the first to the last True of a line that has one, and a margin."""
-    places = np.flatnonzero(occupied)
-    return slice(max(0, int(places[0]) - margin_px), int(places[-1]) + 1 + margin_px)
+def _bounds(places: NDArray[np.intp], margin_px: int) -> slice:
+    """From the first to the last place, and a margin."""
+    return slice(max(0, int(places.min()) - margin_px), int(places.max()) + 1 + margin_px)
 
 
 def _shrunk(array: Field, size: Size) -> Field:
