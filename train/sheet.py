@@ -56,4 +56,4 @@ def write_grid(path: Path, cells: Sequence[Picture], *, columns: int) -> None:
     empty = np.full_like(cells[0], 127)
     filled = [*cells, *[empty] * (-len(cells) % columns)]
     rows = [np.hstack(filled[start : start + columns]) for start in range(0, len(filled), columns)]
-    path.write_bytes(cv.encode_png_rgb(np.vstack(rows)))
+    path.write_bytes(cv.encode_png(np.vstack(rows)))
