@@ -151,7 +151,9 @@ def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: 
     """
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setFinestScale(finest_scale)
-    return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.empty((*gray.shape, 2), np.float32)))
+    # Zeros, never np.empty: an array that fits is not only the output but the flow to start from, and a NaN in it makes
+    # OpenCV (5.0.0) read outside of its pyramid and take the process down.
+    return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.zeros((*gray.shape, 2), np.float32)))
 
 
 def warp_affine(
