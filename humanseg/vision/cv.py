@@ -138,8 +138,10 @@ def gauss3_f32(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def remap_f32(array: NDArray[np.float32], sources: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sample (H, W, C) float32 bilinearly at (h, w, 2) x and y, the border repeated; (h, w, C)."""
-    none = np.empty(0, np.float32)
-    remapped = cv2.remap(array, sources, none, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # None, never an empty array: OpenCV (5.0.0) takes that for a table of weights and reads whatever lies behind it.
+    remapped = cv2.remap(  # type: ignore[call-overload]  # the stubs do not know that the second map may be None
+        array, sources, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return cast(NDArray[np.float32], remapped)
 
 
