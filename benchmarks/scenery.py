@@ -1,4 +1,4 @@
-"""The demo's new background, drawn here, so that no picture has to be shipped: an office in the evening, out of focus."""
+"""The demo's new background, drawn here, so that no picture is shipped: an office in the evening, out of focus."""
 
 import cv2
 import numpy as np
