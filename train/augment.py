@@ -1,0 +1,107 @@
+"""Random changes of picture and label together; no torch.
+
+Geometry never changes the aspect ratio by more than a lens would: the service letterboxes and does not stretch.
+"""
+
+import math
+
+import numpy as np
+
+from humanseg.vision import cv
+from humanseg.vision.arrays import Picture, Size
+from humanseg.vision.letterbox import shrink_or_grow
+from train.sample import Sample, fit_scale
+
+
+def place_randomly(sample: Sample, canvas: Size, rng: np.random.Generator) -> Sample:
+    """Scale 0.7 to 1.6 of the letterbox's, turn by up to 15 degrees in half of the samples, shift, flip."""
+    scale = fit_scale(sample.size, canvas) * math.exp(rng.uniform(math.log(0.7), math.log(1.6)))
+    squeeze = math.exp(rng.uniform(-0.06, 0.06))
+    wanted = Size(
+        max(8, round(sample.size.width * scale * squeeze)), max(8, round(sample.size.height * scale / squeeze))
+    )
+    # Shrunk by area first, as the service shrinks; the warp that follows keeps the scale.
+    small = sample.resized(wanted)
+    angle = rng.uniform(-15, 15) if rng.random() < 0.5 else 0.0
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    shift_x = _shift(wanted.width, canvas.width, rng)
+    shift_y = _shift(wanted.height, canvas.height, rng)
+    center_x, center_y = (wanted.width - 1) / 2, (wanted.height - 1) / 2
+    to_x, to_y = (canvas.width - 1) / 2 + shift_x, (canvas.height - 1) / 2 + shift_y
+    matrix = np.array(
+        [
+            [cosine, -sine, to_x - cosine * center_x + sine * center_y],
+            [sine, cosine, to_y - sine * center_x - cosine * center_y],
+        ]
+    )
+    placed = small.warped(matrix, canvas)
+    return placed.flipped() if rng.random() < 0.5 else placed
+
+
+def _shift(length: int, room: int, rng: np.random.Generator) -> float:
+    """Within the slack or the overhang, and a tenth of the canvas beyond it."""
+    return float(rng.uniform(-0.5, 0.5) * (abs(room - length) + 0.2 * room))
+
+
+def degrade(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Light, color, blur, noise and codec marks, as cheap cameras and video calls have them; (H, W, 3) uint8 RGB."""
+    picture = _light(picture, rng)
+    if rng.random() < 0.2:
+        picture = _blur(picture, rng)
+    if rng.random() < 0.12:
+        picture = _low_resolution(picture, rng)
+    if rng.random() < 0.35:
+        noise = rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(1.5, 9.0))
+        if rng.random() < 0.4:
+            noise = cv.box_f32(noise, 3) * 1.8
+        picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.4:
+        picture = cv.jpeg_round_trip(picture, int(rng.integers(25, 85)))
+    return picture
+
+
+def _light(picture: Picture, rng: np.random.Generator) -> Picture:
+    if rng.random() < 0.06:
+        gray = cv.rgb_to_gray(picture)
+        picture = cv.merge(gray, gray, gray)
+    values = picture.astype(np.float32) * np.float32(1 / 255)
+    if rng.random() < 0.8:
+        gamma = math.exp(rng.uniform(-0.5, 0.5))
+        values = np.power(values, np.float32(gamma))
+        gain = np.exp(rng.uniform(-0.3, 0.3) + rng.uniform(-0.08, 0.08, 3)).astype(np.float32)
+        values = (values - np.float32(0.5)) * np.float32(rng.uniform(0.6, 1.3)) + np.float32(0.5)
+        values *= gain
+    if rng.random() < 0.4:
+        gray = values.mean(axis=2, keepdims=True)
+        values = gray + (values - gray) * np.float32(rng.uniform(0.2, 1.6))
+    if rng.random() < 0.15:
+        # Light from one side, or a window behind.
+        height, width = picture.shape[:2]
+        angle = rng.uniform(0, 2 * math.pi)
+        ramp = np.linspace(-1, 1, width, dtype=np.float32)[np.newaxis] * np.float32(math.cos(angle)) + np.linspace(
+            -1, 1, height, dtype=np.float32
+        )[:, np.newaxis] * np.float32(math.sin(angle))
+        values *= (1 + np.float32(rng.uniform(0.2, 0.5)) * ramp)[:, :, np.newaxis]
+    lit: Picture = np.clip(values * 255, 0, 255).astype(np.uint8)
+    return lit
+
+
+def _blur(picture: Picture, rng: np.random.Generator) -> Picture:
+    if rng.random() < 0.5:
+        return cv.gauss(picture, float(rng.uniform(0.5, 1.8)))
+    # Motion: a line through the middle of the kernel.
+    side = int(rng.choice((5, 7, 9)))
+    angle = rng.uniform(0, math.pi)
+    steps = np.linspace(-(side // 2), side // 2, 4 * side)
+    kernel = np.zeros((side, side), np.float32)
+    rows = np.rint(side // 2 + steps * math.sin(angle)).astype(int)
+    columns = np.rint(side // 2 + steps * math.cos(angle)).astype(int)
+    kernel[rows, columns] = 1
+    return cv.filter2d(picture, kernel / kernel.sum())
+
+
+def _low_resolution(picture: Picture, rng: np.random.Generator) -> Picture:
+    size = Size.of(picture)
+    share = rng.uniform(0.35, 0.8)
+    small = shrink_or_grow(picture, Size(round(size.width * share), round(size.height * share)))
+    return cv.resize_linear(small, size)

@@ -1,0 +1,117 @@
+"""Save a run so that it goes on as if it had never stopped: weights, averaged weights, optimizer, position."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from train.networks import NETWORKS
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used."""
+
+
+class AveragedWeights:
+    """Exponential moving average of parameters and buffers (Polyak averaging), kept in float32."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.updates = 0
+        self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the model; faster at first, when the average has nothing to say yet."""
+        self.updates += 1
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+        for name, value in model.state_dict().items():
+            kept = self.state[name]
+            if kept.is_floating_point():
+                kept.lerp_(value, 1 - decay)
+            else:
+                kept.copy_(value)
+
+
+@dataclass(slots=True)
+class RunState:
+    """Where a run stands: ``step`` steps are done."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    averaged: AveragedWeights
+    step: int = 0
+    best_iou: float = 0.0
+
+
+def save_checkpoint(path: Path, state: RunState, preset: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all."""
+    content = {
+        "format": FORMAT,
+        "preset": preset,
+        "step": state.step,
+        "best_iou": state.best_iou,
+        "model": state.model.state_dict(),
+        "averaged": state.averaged.state,
+        "averaged_updates": state.averaged.updates,
+        "optimizer": state.optimizer.state_dict(),
+    }
+    unfinished = path.with_suffix(".tmp")
+    torch.save(content, unfinished)
+    unfinished.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another release.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"no checkpoint {path}; `python -m train.train` writes last.pt and best.pt into its --out"
+        )
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch raise what they like on damaged files
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {content.get('format')!r}, this release reads {FORMAT}")
+    return content
+
+
+def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, object]]:
+    """The averaged weights of a checkpoint in evaluation mode, and the preset of their run.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of a network unknown here.
+    """
+    content = read_checkpoint(checkpoint)
+    preset = content["preset"]
+    if preset["model"] not in NETWORKS:
+        raise CheckpointError(f"{checkpoint} is of model {preset['model']!r}, known are {', '.join(sorted(NETWORKS))}")
+    network = NETWORKS[preset["model"]]()
+    network.load_state_dict(content["averaged"])
+    return network.eval(), {**preset, "steps_done": content["step"], "best_iou": content["best_iou"]}
+
+
+def restore_run(path: Path, state: RunState, preset: dict[str, Any]) -> None:
+    """Continue from a checkpoint.
+
+    Raises:
+        CheckpointError: it belongs to a run with other settings.
+    """
+    content = read_checkpoint(path)
+    if content["preset"] != preset:
+        odd = sorted(key for key in preset if content["preset"].get(key) != preset[key])
+        raise CheckpointError(f"{path} was made with other settings ({', '.join(odd)}); use the same, or another --out")
+    state.model.load_state_dict(content["model"])
+    state.averaged.state = content["averaged"]
+    state.averaged.updates = content["averaged_updates"]
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.step = content["step"]
+    state.best_iou = content["best_iou"]

@@ -1,0 +1,150 @@
+"""From photos to batches: what is in each is decided by seed, epoch and position alone, so that a run resumes exactly.
+
+Batches are made by threads ahead of the step that needs them (OpenCV and numpy let go of the interpreter), and come
+out in order.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from humanseg.vision.arrays import Size
+from humanseg.vision.letterbox import PAD_RGB, choose_canvas
+from train.augment import degrade, place_randomly
+from train.data import Photo, Split, read_photo
+from train.presets import Canvases, Preset
+from train.sample import Sample
+from train.synthesis import can_be_cut_out, composite
+
+#: Batches made ahead of the step.
+AHEAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBatch:
+    """Which photos go into a batch, onto which shape of canvas, and the seed of all its dice."""
+
+    photos: tuple[Photo, ...]
+    upright: bool
+    seed: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledBatch:
+    """Tensors of one step.
+
+    Attributes:
+        frames: (N, H, W, 3) uint8 RGB.
+        alpha: (N, H, W) float32 in [0, 1].
+        known: (N, H, W) bool.
+    """
+
+    frames: Tensor
+    alpha: Tensor
+    known: Tensor
+
+    @classmethod
+    def stack(cls, samples: Sequence[Sample]) -> "LabeledBatch":
+        """Samples of one size, in order."""
+        alpha = np.stack([sample.alpha for sample in samples]).astype(np.float32) / 255
+        return cls(
+            torch.from_numpy(np.stack([sample.picture for sample in samples])),
+            torch.from_numpy(alpha),
+            torch.from_numpy(np.stack([sample.known for sample in samples]) == 255),
+        )
+
+
+def is_upright(size: Size, canvases: Canvases) -> bool:
+    """Whether a photo is larger on the upright canvas, by the same rule as in the service."""
+    return choose_canvas(size, canvases.landscape, canvases.upright) == canvases.upright
+
+
+def plan_epoch(split: Split, preset: Preset, epoch: int) -> list[PlannedBatch]:
+    """All batches of an epoch, each photo once, in an order that depends on seed and epoch alone.
+
+    Every batch has one shape; what does not fill a batch at the end of a shape is left for the next epoch's shuffle.
+    """
+    rng = np.random.default_rng((preset.seed, epoch))
+    negatives = min(len(split.train_backgrounds), round(preset.negative_share * len(split.train)))
+    chosen = [split.train_backgrounds[i] for i in rng.permutation(len(split.train_backgrounds))[:negatives]]
+    photos: list[Photo] = [*split.train, *chosen]
+    by_shape: dict[bool, list[Photo]] = {False: [], True: []}
+    for index in rng.permutation(len(photos)):
+        photo = photos[index]
+        upright = is_upright(photo.size, preset.canvases) and rng.random() >= preset.landscape_share
+        by_shape[upright].append(photo)
+    batches = [
+        (tuple(group[start : start + preset.batch]), upright)
+        for upright, group in by_shape.items()
+        for start in range(0, len(group) - preset.batch + 1, preset.batch)
+    ]
+    order = rng.permutation(len(batches))
+    return [
+        PlannedBatch(batches[index][0], batches[index][1], (preset.seed, epoch, position))
+        for position, index in enumerate(order)
+    ]
+
+
+def make_samples(planned: PlannedBatch, split: Split, preset: Preset, canvases: Canvases) -> list[Sample]:
+    """Read, composite and change the photos of a batch."""
+    rng = np.random.default_rng(planned.seed)
+    canvas = canvases.pick(upright=planned.upright)
+    return [_make_sample(photo, canvas, split, preset, rng) for photo in planned.photos]
+
+
+def make_batch(planned: PlannedBatch, split: Split, preset: Preset, canvases: Canvases) -> LabeledBatch:
+    """The samples of a batch as tensors."""
+    return LabeledBatch.stack(make_samples(planned, split, preset, canvases))
+
+
+def _make_sample(photo: Photo, canvas: Size, split: Split, preset: Preset, rng: np.random.Generator) -> Sample:
+    sample = Sample.read(photo)
+    turned = (sample.size.width > sample.size.height) != (canvas.width > canvas.height)
+    # An upright photo on a landscape canvas is mostly padding, unless it gets a background that fills it.
+    share = 0.85 if turned else preset.composite_share
+    wanted = photo.mask is not None and rng.random() < share
+    if wanted and split.train_backgrounds and can_be_cut_out(sample):
+        background = read_photo(split.train_backgrounds[int(rng.integers(len(split.train_backgrounds)))])
+        placed = composite(sample, background, canvas, rng)
+        if rng.random() < 0.5:
+            placed = placed.flipped()
+    else:
+        placed = place_randomly(sample, canvas, rng)
+    # The letterbox pads after the camera has done its worst: padding is one flat color in the service, too.
+    padding = (placed.known == 0) & (placed.picture == PAD_RGB).all(axis=2)
+    degraded = degrade(placed.picture, rng)
+    degraded[padding] = PAD_RGB
+    return Sample(degraded, placed.alpha, placed.known)
+
+
+class BatchStream:
+    """Batches of an epoch from a position on, made ahead by threads; use as a context manager."""
+
+    def __init__(
+        self, planned: Sequence[PlannedBatch], split: Split, preset: Preset, canvases: Sequence[Canvases], threads: int
+    ) -> None:
+        """``canvases`` holds one entry for each batch of ``planned``."""
+        self._work = list(zip(planned, canvases, strict=True))
+        self._split = split
+        self._preset = preset
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+
+    def __enter__(self) -> Iterator[LabeledBatch]:
+        return self._batches()
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _batches(self) -> Iterator[LabeledBatch]:
+        waiting: deque[Future[LabeledBatch]] = deque()
+        for planned, canvases in self._work:
+            waiting.append(self._pool.submit(make_batch, planned, self._split, self._preset, canvases))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

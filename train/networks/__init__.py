@@ -1,0 +1,10 @@
+"""The networks by name."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from train.networks.medium import Medium
+from train.networks.small import Small
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"medium": Medium, "small": Small}

@@ -1,0 +1,72 @@
+"""What a run is: one dataclass, a preset a model, and a reason beside each number that is not self-evident."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from humanseg.vision.arrays import Size
+from train.losses import LossWeights
+
+#: The shapes of webcam and phone; letterboxing 16:9 to 5:3 wastes 6 % of the pixels, to a square 44 %.
+LANDSCAPE, UPRIGHT = Size(320, 192), Size(192, 320)
+#: The first part of a run: about half of the pixels, twice the photos a second.
+SMALL_LANDSCAPE, SMALL_UPRIGHT = Size(224, 128), Size(128, 224)
+
+
+@dataclass(frozen=True, slots=True)
+class Canvases:
+    """The input sizes of a part of a run."""
+
+    landscape: Size
+    upright: Size
+
+    def pick(self, *, upright: bool) -> Size:
+        """One of the two."""
+        return self.upright if upright else self.landscape
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Everything that decides what a run computes."""
+
+    model: str
+    epochs: int = 20
+    batch: int = 16
+    learning_rate: float = 1.5e-3
+    backbone_rate: float = 0.25
+    """Of the learning rate: pretrained layers need less."""
+    weight_decay: float = 0.02
+    warmup_share: float = 0.03
+    """Part of all steps over which the rate rises from 0, before it falls along a cosine."""
+    ema_decay: float = 0.998
+    """The averaged weights look back over some 500 steps; shorter at the start."""
+    small_share: float = 0.45
+    """Part of all steps on the small canvases (progressive resizing)."""
+    composite_share: float = 0.4
+    """Share of the people that are put on another background."""
+    landscape_share: float = 0.35
+    """Share of upright photos that are shown on a landscape canvas, mostly as composites: the webcam's view."""
+    negative_share: float = 0.05
+    """Backgrounds without anybody, as a share of the people's photos."""
+    teacher: str = ""
+    """Checkpoint of the network to learn from besides the labels; empty: none."""
+    teacher_weight: float = 1.0
+    """Of the distance from the teacher; the labels' loss keeps its own weight."""
+    loss: LossWeights = field(default_factory=LossWeights)
+    canvases: Canvases = Canvases(LANDSCAPE, UPRIGHT)
+    small_canvases: Canvases = Canvases(SMALL_LANDSCAPE, SMALL_UPRIGHT)
+    validate_every: int = 2
+    """Epochs between two looks at the validation photos, which cost half a minute on two cores."""
+    seed: int = 1
+
+    def to_plain(self) -> dict[str, Any]:
+        """As values that JSON knows, for the checkpoint and the log."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+PRESETS: dict[str, Preset] = {
+    "medium": Preset("medium"),
+    # No pretrained layers, so one rate for all, and a higher one: a small network bears it.
+    "small": Preset("small", epochs=60, learning_rate=4e-3, backbone_rate=1.0, weight_decay=0.01, validate_every=5),
+}
