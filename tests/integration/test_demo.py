@@ -66,7 +66,9 @@ def children_of_the_demo(out: Path) -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         if process.info["cmdline"] and "service" in process.info["cmdline"]:
             try:
-                files = [file.path for file in process.open_files()] + [os.readlink(f"/proc/{process.pid}/fd/2")]
+                files = [file.path for file in process.open_files()] + [
+                    os.fspath(Path(f"/proc/{process.pid}/fd/2").readlink())
+                ]
             except (psutil.Error, OSError):
                 continue
             if os.fspath(out / "server.log") in files:
