@@ -111,9 +111,9 @@ class SegmentationClient:
 
     async def aclose(self) -> None:
         """End all calls. Leaving the context manager does it."""
-        streams, self._streams = self._streams, set()
         channel, self._channel = self._channel, None
-        for stream in streams:
+        # A copy: each takes itself out.
+        for stream in list(self._streams):
             await stream.aclose()
         if channel is not None:
             await channel.close()

@@ -102,7 +102,7 @@ class SegmentationStream:
         self._connection = _Connection(call, asyncio.create_task(self._read(call, _FinalStatus(call))))
         try:
             self._schedule_watch()
-            await self._write(pb.StreamSegmentRequest(config=self._config.to_message()))
+            await self._send_first_config(self._connection.reader)
             while self._accepted is None:
                 self._raise_if_over()
                 await self._change()
@@ -247,6 +247,21 @@ class SegmentationStream:
             self._announce()
             self._on_close(self)
             await self._channel.close()
+
+    async def _send_first_config(self, reader: asyncio.Task[None]) -> None:
+        """Write the config, unless the call ends before.
+
+        The first write waits for the connection, and in grpc.aio 1.85 goes on waiting when the call is cancelled
+        meanwhile: a server that takes connections and never answers would hold us for ever.
+        """
+        writing = asyncio.create_task(self._write(pb.StreamSegmentRequest(config=self._config.to_message())))
+        try:
+            await asyncio.wait([writing, reader], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            writing.cancel()
+            await asyncio.wait([writing])
+        if not writing.cancelled():
+            writing.result()
 
     async def _read(self, call: "StreamCall", final_status: "_FinalStatus") -> None:
         """Take the answers until the call ends, and say how it ended. Whatever happens, nobody is left waiting."""

@@ -28,3 +28,19 @@ def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="for example 640x360") as caught:
         Size.parse(text)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "max_px", "max_side_px", "wanted"),
+    [
+        (Size(640, 360), 640 * 360, 640, Size(640, 360)),
+        (Size(4000, 3000), 1_000_000, 4096, Size(1154, 866)),
+        (Size(4000, 3000), 10**9, 2000, Size(2000, 1500)),
+        (Size(100_000, 1), 10**9, 4096, Size(4096, 1)),
+        (Size(1, 1), 1, 1, Size(1, 1)),
+    ],
+)
+def test_the_largest_size_of_the_same_shape_within_limits(
+    size: Size, max_px: int, max_side_px: int, wanted: Size
+) -> None:
+    assert size.within(max_px, max_side_px) == wanted
