@@ -6,17 +6,19 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
-# An empty humanseg stands in for the real one, so that this long step is repeated only when dependencies change. It is
-# taken out again: the image runs from /app like a checkout, with one humanseg on the path. pip stays behind as well.
+# A humanseg with nothing but a version stands in for the real one, so that this long step is repeated only when
+# dependencies change. It is taken out again: the image runs from /app like a checkout, with one humanseg on the path.
+# pip stays behind as well.
 RUN python -m venv /opt/venv \
-    && mkdir humanseg && touch README.md LICENSE humanseg/__init__.py \
+    && mkdir humanseg && touch README.md LICENSE && echo '__version__ = "0"' > humanseg/__init__.py \
     && /opt/venv/bin/pip install --no-cache-dir -c constraints.txt ".[server]" \
     && /opt/venv/bin/pip uninstall --yes humanseg pip
 COPY humanseg /app/humanseg
 COPY engines /app/engines
 COPY service /app/service
-# The root file system is read-only in production, so Python could not keep its bytecode there.
-RUN python -m compileall -q /app
+# The root file system is read-only in production, so Python could not keep its bytecode there. By hash and unchecked:
+# the files' times, which Python compares otherwise, need not survive the way into the next stage.
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="humanseg" \

@@ -73,7 +73,7 @@ soak: .venv/run.stamp  ## an hour under load; watch RSS in the report
 	$(SERVER_ENV) $(BIN)/python benchmarks/run.py --seconds 3600 --out out/soak
 
 image:  ## build the CPU image
-	docker build -t humanseg:cpu .
+	docker build -t humanseg:0.1.0 .
 
 clean:  ## remove what was made, the environment included
 	rm -rf .venv out build dist

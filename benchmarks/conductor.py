@@ -129,7 +129,10 @@ async def _all_within(
         async with asyncio.timeout(limit_s):
             return await asyncio.gather(*lines)
     except TimeoutError:
-        raise LoadError(f"the client processes took more than {limit_s:.0f} s {what}") from None
+        raise LoadError(
+            f"the client processes took more than {limit_s:.0f} s {what}: more load than can be sent or served here;"
+            " take fewer --sessions, a smaller --size or a lower --fps"
+        ) from None
 
 
 class _Client:

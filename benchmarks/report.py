@@ -168,9 +168,9 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         f" load average {machine['load_average_1min']} before the run"
     )
     rows = {
-        "intended send -> mask": report["latency_from_intended_send"],
-        "actual send -> mask": report["latency_from_actual_send"],
-        "load generator's lag": report["load_generator_lag"],
+        "from intended send": report["latency_from_intended_send"],
+        "from actual send": report["latency_from_actual_send"],
+        "generator's lag": report["load_generator_lag"],
     }
     console.print(latency_table("Latency at the client", rows))
     console.print(latency_table("Where a frame's time goes (server; transport: the rest)", report["stages"]))

@@ -67,14 +67,16 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(models: Path, *flags: str, environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
-    """Start the server on free ports, wait until it is ready, and stop it at the end."""
+def running_server(
+    models: Path, *flags: str, environment: dict[str, str] | None = None, cwd: Path = ROOT
+) -> Iterator[RunningServer]:
+    """Start the server that lies in ``cwd`` on free ports, wait until it is ready, and stop it at the end."""
     command = [
         sys.executable, "-m", "service", "--port", "0", "--metrics-port", "0", "--models", str(models), *flags
     ]  # fmt: skip
     process = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "GRPC_VERBOSITY": "ERROR", "PYTHONASYNCIODEBUG": "1", **(environment or {})},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

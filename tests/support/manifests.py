@@ -1,0 +1,68 @@
+"""The Kubernetes manifests as a cluster gets them: rendered by the real kustomize."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.timing import limit_s
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: Where the tools of the dev extra are.
+BIN = Path(sys.executable).parent
+
+
+def render(folder: str) -> str:
+    """The manifests of a kustomization as YAML; kustomize's own complaints fail the test."""
+    done = subprocess.run(
+        [BIN / "kubectl", "kustomize", ROOT / "deploy" / "k8s" / folder],
+        capture_output=True, text=True, timeout=limit_s(60), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "kustomize warns"
+    return done.stdout
+
+
+class Manifests:
+    """Rendered documents, found by kind and name."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.documents: list[dict[str, Any]] = list(yaml.safe_load_all(text))
+
+    def one(self, kind: str, name: str = "") -> dict[str, Any]:
+        """The only document of a kind, or the one of that name."""
+        found = [
+            document
+            for document in self.documents
+            if document["kind"] == kind and name in ("", document["metadata"]["name"])
+        ]
+        assert len(found) == 1, f"{len(found)} of {kind} {name}"
+        return found[0]
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """The pod template's spec."""
+        spec: dict[str, Any] = self.one("Deployment")["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def container(self) -> dict[str, Any]:
+        """The only container."""
+        (container,) = self.pod["containers"]
+        assert isinstance(container, dict)
+        return container
+
+    @property
+    def pod_labels(self) -> dict[str, str]:
+        """Labels of the pods."""
+        labels: dict[str, str] = self.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+        return labels
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The service's environment."""
+        data: dict[str, str] = self.one("ConfigMap")["data"]
+        return data
