@@ -11,7 +11,7 @@ from typing import cast
 import onnxruntime as ort
 
 from engines.metadata import MetadataError, ModelMetadata
-from engines.runner import BatchError, EngineFailedError, ModelFileError, RunnerInfo, check_batch
+from engines.runner import BatchError, EngineFailedError, ModelFileError, RunnerInfo, check_alpha, check_batch
 from humanseg.vision.arrays import AlphaBatch, Batch
 
 NAME = "onnxruntime-cpu"
@@ -62,7 +62,9 @@ class OnnxRuntimeCpuRunner:
             outputs = session.run([self._output_name], {self._input_name: batch})
         except Exception as error:  # ONNX Runtime raises classes of its C++ side that share no other base
             raise EngineFailedError(f"{NAME} failed on a batch of {batch.shape}: {error}") from error
-        return cast(AlphaBatch, outputs[0])
+        alpha = cast(AlphaBatch, outputs[0])
+        check_alpha(self._info, batch, alpha)
+        return alpha
 
     def close(self) -> None:
         """Let the session go; runs under way finish, later ones raise `EngineFailedError`."""

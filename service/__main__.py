@@ -23,7 +23,7 @@ def main() -> int:
         print(f"settings refused:\n{error}", file=sys.stderr)
         return 2
     log.start_logging(level=settings.log_level, as_json=settings.log_format == "json")
-    log.event("starting", **settings.for_log())
+    log.event("starting", **settings.for_log())  # type: ignore[arg-type]  # no setting is named level or error
     try:
         catalog = open_models(
             settings.models,

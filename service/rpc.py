@@ -12,7 +12,7 @@ import grpc
 from humanseg.frames import FrameError
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
-from humanseg.vision.decode import DecodeError
+from humanseg.vision.decode import DecodeError, TooLargeError
 from service import converters, log
 from service.dispatcher import Dispatcher, DispatcherClosed
 from service.metrics import ServiceMetrics
@@ -67,7 +67,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             for info in catalog.infos
         }
 
-    async def StreamSegment(  # noqa: N802  # the contract's name
+    # The stubs know only servicers that yield; grpc.aio also takes one that calls context.write.
+    async def StreamSegment(  # type: ignore[override]  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[pb.StreamSegmentRequest], context: StreamContext
     ) -> None:
         """One session, from its config to its end."""
@@ -135,6 +136,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         clock.started()
         try:
             mask = await self._dispatcher.segment(task, model, FusionMemory(), clock)
+        except TooLargeError as error:
+            metadata = {"max_frame_px": str(self._limits.max_frame_px), "max_side_px": str(self._limits.max_side_px)}
+            raise CallError(Reason.LIMIT_EXCEEDED, str(error), metadata=metadata) from None
         except (DecodeError, FrameError) as error:
             raise invalid(Reason.PICTURE_INVALID, "picture cannot be read", [("picture", str(error))]) from None
         except DispatcherClosed:

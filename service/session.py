@@ -150,7 +150,8 @@ class Session:
             else:
                 self._protocol.receive_config(message)
             self._work_ready.set()
-            while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:
+            # mypy believes that the state is as it was above; `drain` may have closed it meanwhile.
+            while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:  # type: ignore[comparison-overlap]
                 self._room.clear()
                 await self._room.wait()
                 self._last_message_ns = time.monotonic_ns()

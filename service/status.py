@@ -48,9 +48,11 @@ def to_status(error: CallError) -> grpc.Status:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(retry_after_s * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return rpc_status.to_status(
-        status_pb2.Status(code=code.value[0], message=str(error), details=[_pack(detail) for detail in details])
+    packed = [_pack(detail) for detail in details]
+    status: grpc.Status = rpc_status.to_status(
+        status_pb2.Status(code=code.value[0], message=str(error), details=packed)
     )
+    return status
 
 
 def internal(request_id: str) -> CallError:

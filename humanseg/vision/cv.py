@@ -55,9 +55,9 @@ def swap_rb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cast(NDArray[np.uint8], cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
-def scale_to_u8(array: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
-    """``round(array * scale)`` saturated to 0..255, in one pass; float32 of any shape, not negative."""
-    return cast(NDArray[np.uint8], cv2.convertScaleAbs(array, alpha=scale))
+def scale_to_u8(array: NDArray[np.float32], scale: float, offset: float = 0.0) -> NDArray[np.uint8]:
+    """``round(|array * scale + offset|)`` saturated to 0..255, in one pass; float32 of any shape."""
+    return cast(NDArray[np.uint8], cv2.convertScaleAbs(array, alpha=scale, beta=offset))
 
 
 def merge(*planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -94,19 +94,9 @@ def decode_rgb(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return cast(NDArray[np.uint8] | None, cv2.imdecode(file, flags))
 
 
-def scale_to_u8_into(out: NDArray[np.uint8], array: NDArray[np.float32], scale: float, offset: float) -> None:
-    """``round(|array * scale + offset|)`` saturated to 0..255, written into ``out`` of the same shape."""
-    cv2.convertScaleAbs(array, dst=out, alpha=scale, beta=offset)
-
-
-def merge_f32(*planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Interleave (H, W) float32 planes to (H, W, C)."""
-    return cast(NDArray[np.float32], cv2.merge(planes))
-
-
-def split_f32(array: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """(H, W, C) float32 as C contiguous planes."""
-    return cast(tuple[NDArray[np.float32], ...], cv2.split(array))
+def channel_f32(array: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+    """One channel of (H, W, C) float32 as a contiguous (H, W)."""
+    return cast(NDArray[np.float32], cv2.extractChannel(array, index))
 
 
 def scale_add(array: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
@@ -136,10 +126,14 @@ def gauss3_f32(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return cast(NDArray[np.float32], cv2.GaussianBlur(array, (3, 3), 0))
 
 
-def remap_f32(array: NDArray[np.float32], sources: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sample (H, W, C) float32 bilinearly at (h, w, 2) x and y, the border repeated; (h, w, C)."""
-    none = np.empty(0, np.float32)
-    remapped = cv2.remap(array, sources, none, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def remap_f32(
+    array: NDArray[np.float32], source_x: NDArray[np.float32], source_y: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Sample (H, W, C) float32 bilinearly at the (h, w) places x and y, the border repeated; (h, w, C).
+
+    Two maps and not one of two channels: with that one, OpenCV 5.0.0 answers garbage for all but two channels.
+    """
+    remapped = cv2.remap(array, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return cast(NDArray[np.float32], remapped)
 
 
@@ -149,9 +143,13 @@ def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: 
     DIS (Kroeger 2016), preset ultrafast. A fresh object every time: keeping one saves 0.01 ms and would hold its
     pyramids for as long as the session waits.
     """
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis: cv2.DISOpticalFlow = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]  # missing in cv2's stubs
+        cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+    )
     dis.setFinestScale(finest_scale)
-    return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.empty((*gray.shape, 2), np.float32)))
+    # The third argument must not have the flow's size: OpenCV would take what is in it for a first guess, and with an
+    # uninitialized array the answer differed from call to call, or the process died.
+    return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.empty(0, np.float32)))
 
 
 def warp_affine(

@@ -90,7 +90,7 @@ def decode_picture(data: bytes | memoryview, max_px: int, max_side_px: int, *, e
 def decode_jpeg_scaled(data: bytes | memoryview, at_least: Size, max_px: int, max_side_px: int) -> ScaledPicture:
     """Decode a JPEG at the smallest of libjpeg's fractions (eighths) whose sides reach ``at_least``.
 
-    For callers that want the network's input only. EXIF is ignored, as in a stream.
+    For streams, where the network's input is all that is wanted of a frame. EXIF is ignored.
 
     Raises:
         TooLargeError, DecodeError: as `decode_picture`; a PNG is refused too.
@@ -120,7 +120,7 @@ def _check_limits(size: Size, max_px: int, max_side_px: int) -> None:
         raise DecodeError(f"picture of {size} has no pixels")
     if max(size) > max_side_px or size.area_px > max_px:
         raise TooLargeError(
-            f"picture of {size} ({size.area_px} px), allowed are {max_side_px} px a side and {max_px} px in all;"
+            f"picture of {size} ({size.area_px} px) exceeds max_side_px {max_side_px} or max_frame_px {max_px};"
             " send it smaller"
         )
 

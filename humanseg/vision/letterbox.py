@@ -95,9 +95,17 @@ def letterbox(picture_rgb: Picture, canvas: Size) -> tuple[Picture, Placement]:
     Returns the (canvas.height, canvas.width, 3) uint8 network input, padded with `PAD_RGB`, and its placement.
     """
     placement = Placement.fit(Size.of(picture_rgb), canvas)
-    out = blank(canvas)
-    placement.crop(out)[:] = shrink_or_grow(picture_rgb, placement.inner)
-    return out, placement
+    return fill_canvas(picture_rgb, placement, Rotation.DEG_0, False), placement
+
+
+def fill_canvas(picture_rgb: Picture, placement: Placement, rotation: Rotation, mirrored: bool) -> Picture:
+    """Put an (H, W, 3) uint8 RGB picture, as it was sent, where ``placement`` says: shrink, turn upright, pad.
+
+    The picture need not have the size that the placement was made for: a JPEG may have been decoded at a fraction.
+    """
+    # The inner size as it lies in the picture that was sent; upright_size is its own inverse.
+    small_rgb = shrink_or_grow(picture_rgb, upright_size(placement.inner, rotation))
+    return _pad(to_upright(small_rgb, rotation, mirrored), placement)
 
 
 def letterbox_frame(frame: RawFrame, canvas: Size, rotation: Rotation, mirrored: bool) -> tuple[Picture, Placement]:
@@ -114,11 +122,14 @@ def letterbox_frame(frame: RawFrame, canvas: Size, rotation: Rotation, mirrored:
         FrameError: a compressed pixel format; decode it first.
     """
     placement = Placement.fit(upright_size(frame.size, rotation), canvas)
-    # The inner size as it lies in the frame that was sent; upright_size is its own inverse.
     small_rgb = _shrink_to_rgb(frame, upright_size(placement.inner, rotation))
-    out = blank(canvas)
-    placement.crop(out)[:] = to_upright(small_rgb, rotation, mirrored)
-    return out, placement
+    return _pad(to_upright(small_rgb, rotation, mirrored), placement), placement
+
+
+def _pad(small_rgb: Picture, placement: Placement) -> Picture:
+    out = blank(placement.canvas)
+    placement.crop(out)[:] = small_rgb
+    return out
 
 
 def _shrink_to_rgb(frame: RawFrame, size: Size) -> Picture:
