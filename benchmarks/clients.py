@@ -2,12 +2,13 @@
 
 Reads its plan from standard input, opens its sessions one after another (each until its first mask), waits for the
 start time, and then sends every frame at its intended time whatever became of the earlier ones. When its parent goes
-away, standard input ends and so does the process.
+away, standard input ends and so does the process, whatever it is doing.
 """
 
 import asyncio
 import json
 import os
+import selectors
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from humanseg.frames import FrameError, PixelFormat
 from humanseg.options import FramePolicy, TemporalFusion
 from humanseg.session_config import SessionConfig
 from humanseg.stream import SegmentationStream
+from humanseg.video import VideoError
 from humanseg.vision.arrays import Size
 
 #: What is still unanswered so long after the last frame is given up, and counted as at least this late.
@@ -53,9 +55,8 @@ def record_stages(stages: dict[str, Histogram], times: StageTimes, round_trip_us
 class Session:
     """One stream of the load."""
 
-    def __init__(self, number: int, send_times_ns: list[int], warmup_ns: int, frames: Iterator[bytes]) -> None:
+    def __init__(self, send_times_ns: list[int], warmup_ns: int, frames: Iterator[bytes]) -> None:
         """``send_times_ns`` count from the common start; those before ``warmup_ns`` are sent but not recorded."""
-        self.number = number
         self.outcome = Outcome()
         self._send_times_ns = send_times_ns
         self._warmup_ns = warmup_ns
@@ -141,7 +142,7 @@ class SessionFailed(Exception):
     """A session could not even begin; one line for people."""
 
 
-async def carry_out(plan: LoadPlan, stdin: asyncio.StreamReader) -> None:
+async def carry_out(plan: LoadPlan, from_parent: "asyncio.Queue[str]") -> None:
     """Run the sessions of this process, and say on standard output how it goes.
 
     Raises:
@@ -160,7 +161,7 @@ async def carry_out(plan: LoadPlan, stdin: asyncio.StreamReader) -> None:
     )
     send_times_ns = plan_ns(plan.arrivals, plan.sessions, plan.fps, plan.duration_s, plan.seed)
     sessions = [
-        Session(number, send_times_ns[number], round(plan.warmup_s * 1e9), bounce(footage, number * OFFSET_FRAMES))
+        Session(send_times_ns[number], round(plan.warmup_s * 1e9), bounce(footage, number * OFFSET_FRAMES))
         for number in plan.numbers
     ]
     async with AsyncExitStack() as stack:
@@ -174,12 +175,10 @@ async def carry_out(plan: LoadPlan, stdin: asyncio.StreamReader) -> None:
         model = streams[0].accepted.model
         served = Served(model.name, model.version, model.engine, *model.network_size)
         say("opened", first_mask_ms=first_mask_ms, served=asdict(served))
-        start_ns = int(await stdin.readline())
-        watcher = asyncio.create_task(_end_with_parent(stdin))
+        start_ns = int(await from_parent.get())
         async with asyncio.TaskGroup() as group:
             for session, stream in zip(sessions, streams, strict=True):
                 group.create_task(session.drive(stream, start_ns))
-        watcher.cancel()
     outcome = Outcome()
     for session in sessions:
         outcome.merge(session.outcome)
@@ -188,15 +187,16 @@ async def carry_out(plan: LoadPlan, stdin: asyncio.StreamReader) -> None:
 
 async def main() -> int:
     """Exit status for the parent, which gets the reason as a line before."""
-    stdin = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
-    plan = LoadPlan.from_json((await stdin.readline()).decode())
+    from_parent: asyncio.Queue[str] = asyncio.Queue(maxsize=2)  # the plan and the start time
+    listener = asyncio.create_task(_listen(from_parent))
+    plan = LoadPlan.from_json(await from_parent.get())
     status = 0
     try:
-        await carry_out(plan, stdin)
+        await carry_out(plan, from_parent)
     except* (SegmentationError, SessionFailed, FrameError, VideoError) as errors:
         say("failed", message=_first_line(errors))
         status = 1
+    listener.cancel()
     return status
 
 
@@ -210,9 +210,12 @@ async def _sleep_until(at_ns: int) -> None:
         await asyncio.sleep(delay_ns / 1e9)
 
 
-async def _end_with_parent(stdin: asyncio.StreamReader) -> NoReturn:
-    """Nobody reads the results any more once standard input ends."""
-    await stdin.read()
+async def _listen(lines: "asyncio.Queue[str]") -> NoReturn:
+    """Pass on what the parent says; once standard input ends, nobody reads the results any more."""
+    stdin = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    while line := await stdin.readline():
+        await lines.put(line.decode())
     os._exit(1)
 
 
@@ -224,5 +227,11 @@ def _first_line(errors: BaseExceptionGroup[Exception]) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def precise_loop() -> asyncio.AbstractEventLoop:
+    """An event loop that wakes up on time: epoll, the default on Linux, rounds every wait up to a whole millisecond."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    with asyncio.Runner(loop_factory=precise_loop) as runner:
+        sys.exit(runner.run(main()))

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.machine import ROOT
 from benchmarks.plan import LoadPlan, Outcome, Served
-from benchmarks.scrape import Snapshot
+from benchmarks.scrape import ScrapeError, Snapshot
 from benchmarks.target import Target, Usage
 
 #: From "all sessions are open" to time zero: every process must have read the start time by then.
@@ -78,19 +78,21 @@ async def conduct(plan: LoadPlan, processes: int, target: Target, on_progress: C
         start_ns = time.monotonic_ns() + round(START_DELAY_S * 1e9)
         for client in clients:
             await client.tell(str(start_ns))
+        limit_s = START_DELAY_S + plan.duration_s + FINISH_TIMEOUT_S
+        load = asyncio.create_task(_all_within(limit_s, "to finish", [client.line("done") for client in clients]))
         watch = asyncio.create_task(_read_after_warmup(plan, start_ns, target, on_progress))
         try:
-            limit_s = START_DELAY_S + plan.duration_s + FINISH_TIMEOUT_S
-            done = await _all_within(limit_s, "to finish", [client.line("done") for client in clients])
-            before = await watch
+            done, before = await asyncio.gather(load, watch)
         finally:
-            watch.cancel()
+            for task in (load, watch):
+                task.cancel()
+            await asyncio.gather(load, watch, return_exceptions=True)
         outcome = Outcome()
         for client_opened, client_done in zip(opened, done, strict=True):
             outcome.merge(Outcome.from_plain(client_done["outcome"]))
             outcome.first_mask_ms += client_opened["first_mask_ms"]
         return Finished(outcome, Served(**opened[0]["served"]), before, await read(target))
-    except LoadError:
+    except (LoadError, ScrapeError):
         # A server that died explains a client that failed, not the other way round.
         await asyncio.sleep(0.2)
         target.check_alive()

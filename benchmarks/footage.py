@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from humanseg.frames import PixelFormat, RawFrame, pack_planes
+from humanseg.video import read_rgb
 from humanseg.vision.arrays import Picture, Size
 from humanseg.vision.color import rgb_to_i420
 from humanseg.vision.letterbox import shrink_or_grow
@@ -90,7 +91,5 @@ def drawn(size: Size) -> Iterator[Picture]:
 
 
 def _from_clip(path: Path, size: Size) -> Iterator[Picture]:
-    from humanseg.video import read_rgb
-
     for frame in read_rgb(path):
         yield shrink_or_grow(frame, size)

@@ -141,12 +141,13 @@ class Verdict:
         return not self.complaints
 
 
-def judge(seen: Recorder, unanswered: int) -> Verdict:
+def judge(seen: Recorder, unanswered: int, server_exit_status: int | None) -> Verdict:
     """Hold a finished run against the rules of measuring.
 
     Args:
         seen: the measured part of all sessions, warm-up excluded.
         unanswered: frames that were sent and never answered.
+        server_exit_status: of a server that was started and stopped for the run; None: of another one.
     """
     complaints = []
     lag_ms = seen.send_lag.percentile_ms(99)
@@ -162,4 +163,6 @@ def judge(seen: Recorder, unanswered: int) -> Verdict:
         )
     if unanswered:
         complaints.append(f"{unanswered} frames were never answered; look at the server's log")
+    if server_exit_status:
+        complaints.append(f"the server ended with status {server_exit_status} when it was stopped; look at its log")
     return Verdict(tuple(complaints))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.conductor import Finished, Reading
 from benchmarks.plan import ON_TIME_MS, LoadPlan
-from benchmarks.recording import Histogram, Verdict
+from benchmarks.recording import PERCENTILES, SAMPLES_BEYOND, Histogram, Verdict
 from benchmarks.scrape import MODEL_STAGES, batch_frames
 
 SCHEMA = "humanseg.benchmark.run/1"
@@ -29,9 +29,12 @@ def build(
     verdict: Verdict,
     machine: Mapping[str, object],
     command: list[str],
-    server_started_here: bool,
+    server_exit_status: int | None,
 ) -> dict[str, Any]:
-    """Everything a reader needs to judge and to repeat a run, as plain values."""
+    """Everything a reader needs to judge and to repeat a run, as plain values.
+
+    ``server_exit_status`` is that of a server started and stopped for the run, None if it was another one.
+    """
     outcome = finished.outcome
     sent = outcome.frames["sent"]
     return {
@@ -62,7 +65,8 @@ def build(
             "engine": finished.served.engine,
             "network_width_px": finished.served.network_width_px,
             "network_height_px": finished.served.network_height_px,
-            "started_here": server_started_here,
+            "started_here": server_exit_status is not None,
+            "exit_status": server_exit_status,
         },
         "frames": {
             "sent": sent,
@@ -133,30 +137,35 @@ def latency_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     """A line per summary of `Histogram.summary`, in ms; percentiles with too few samples behind them carry a ``~``."""
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("ms")
-    for name in ("n", "p50", "p95", "p99", "max"):
+    for name in ("n", *PERCENTILES, "max"):
         table.add_column(name, justify="right")
     for label, summary in rows.items():
-        cells = [
-            f"{'~' if name in summary['thin'] else ''}{summary[f'{name}_ms']:.1f}" for name in ("p50", "p95", "p99")
-        ]
+        cells = [f"{'~' if name in summary['thin'] else ''}{summary[f'{name}_ms']:.1f}" for name in PERCENTILES]
         table.add_row(label, str(summary["n"]), *cells, f"{summary['max_ms']:.1f}")
     return table
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
     """Show a run in the terminal."""
+
+    def say(line: str) -> None:
+        # one line each, for grep and for mail; the terminal wraps what is too long
+        console.print(line, highlight=False, soft_wrap=True)
+
     load, served, frames, server = report["load"], report["served"], report["frames"], report["server"]
-    console.print(
-        f"{load['sessions']} sessions x {load['fps']:g} fps {load['arrivals']}, {load['width_px']}x{load['height_px']}"
-        f" {load['pixel_format']}, {load['clip']}, fusion {load['temporal']}, {load['measured_s']:g} s after"
-        f" {load['warmup_s']:g} s of warm-up, seed {load['seed']}",
-        highlight=False,
+    say(
+        f"load     {load['sessions']} sessions x {load['fps']:g} fps {load['arrivals']}, {load['width_px']}x"
+        f"{load['height_px']} {load['pixel_format']}, {load['clip']}, fusion {load['temporal']}, {load['measured_s']:g}"
+        f" s after {load['warmup_s']:g} s of warm-up, seed {load['seed']}"
     )
-    console.print(
-        f"model {served['model']} {served['version']} at {served['network_width_px']}x{served['network_height_px']} on"
-        f" {served['engine']}; {report['machine']['cpu_model']}, {report['machine']['cpu_cores_usable']} cores,"
-        f" load {report['machine']['load_average_1min']} before",
-        highlight=False,
+    say(
+        f"server   model {served['model']} {served['version']} at {served['network_width_px']}x"
+        f"{served['network_height_px']} on {served['engine']}"
+    )
+    machine = report["machine"]
+    say(
+        f"machine  {machine['cpu_model']}, {machine['cpu_cores_usable']} cores,"
+        f" load average {machine['load_average_1min']} before the run"
     )
     rows = {
         "intended send -> mask": report["latency_from_intended_send"],
@@ -165,32 +174,40 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     }
     console.print(latency_table("Latency at the client", rows))
     console.print(latency_table("Where a frame's time goes (server; transport: the rest)", report["stages"]))
+    say(f"[dim]~ fewer than {SAMPLES_BEYOND} samples beyond it[/dim]")
     dropped = ", ".join(f"{count} {reason}" for reason, count in frames["dropped"].items()) or "none"
+    say(
+        f"frames   {frames['sent']} sent, {frames['masks']} masks, {frames['unanswered']} unanswered,"
+        f" dropped: {dropped}"
+    )
     on_time = ", ".join(
-        f"{100 * ratio:.1f} % {name.removeprefix('within_').replace('_', ' ')}"
+        f"{100 * ratio:.1f} % {name.replace('_', ' ')}"
         for name, ratio in report["on_time_ratio"].items()
         if ratio is not None
     )
+    say(f"on time  {on_time or 'nothing was sent'}")
     first = report["first_mask_ms"]
-    console.print(f"frames   {frames['sent']} sent, {frames['masks']} masks, dropped: {dropped}", highlight=False)
-    console.print(f"on time  {on_time}", highlight=False)
     if first["all_sessions"]:
-        console.print(
+        say(
             f"joining  first mask after {first['first_session']:.0f} ms in the first session,"
-            f" {first['all_sessions'][-1]:.0f} ms at worst",
-            highlight=False,
+            f" {first['all_sessions'][-1]:.0f} ms at worst"
         )
     if server["cpu_ms_per_mask"] is not None:
-        console.print(
-            f"server   {server['cpu_ms_per_mask']:.2f} ms CPU a mask,"
+        say(
+            f"cost     {server['cpu_ms_per_mask']:.2f} ms of server CPU a mask,"
             f" {server['cpu_ms_per_mask_beyond_engine_and_fusion']:.2f} of it beyond engine and fusion;"
-            f" {server['rss_end_bytes'] / 2**20:.0f} MiB",
-            highlight=False,
+            f" RSS {server['rss_begin_bytes'] / 2**20:.0f} -> {server['rss_end_bytes'] / 2**20:.0f} MiB"
+        )
+    else:
+        say(
+            "cost     not seen: --target without --metrics-url"
+            if server["rss_end_bytes"] is None
+            else "cost     no masks"
         )
     if report["valid"]:
-        console.print("[green]VALID[/green]")
+        say("[green]VALID[/green]")
     for complaint in report["complaints"]:
-        console.print(f"[red]INVALID[/red] {complaint}", highlight=False)
+        say(f"[red]INVALID[/red]  {complaint}")
 
 
 def _ratio(part: int, whole: int) -> float | None:

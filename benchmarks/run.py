@@ -41,7 +41,9 @@ EXAMPLES = """examples:
   python benchmarks/run.py --size 1280x720 --format jpeg --out out/bench-720p
   python benchmarks/run.py --target 127.0.0.1:50051 --metrics-url http://127.0.0.1:9464/metrics
 
-exit status: 0 valid, 3 measured but INVALID (the report says why), 1 could not measure, 2 usage
+The server started here reads HUMANSEG_* variables like any other (relative paths in them: from the checkout).
+
+exit status: 0 valid, 3 measured but INVALID (the report says why), 1 could not measure, 2 usage, 130 interrupted
 """
 
 
@@ -73,6 +75,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     server.add_argument("--temporal", choices=("off", "low", "high"), default="high", help="fusion (default high)")
     server.add_argument("--target", metavar="HOST:PORT", help="measure this server instead of starting one")
     server.add_argument("--metrics-url", metavar="URL", help="its Prometheus page, for CPU figures")
+    server.add_argument("--models", type=Path, metavar="DIR", help="*.onnx of the server started here")
     server.add_argument("--server-cpus", metavar="LIST", help="pin the server started here to these CPUs, as 0,2-3")
     parser.add_argument(
         "--clients", type=_positive_int, metavar="N", help="client processes (default: a quarter of the cores)"
@@ -81,8 +84,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.metrics_url and not options.target:
         parser.error("--metrics-url belongs to --target; of its own server the address is known")
-    if options.server_cpus and options.target:
-        parser.error("--server-cpus pins a server started here, not one given by --target")
+    for flag in ("--server-cpus", "--models"):
+        if options.target and getattr(options, flag.removeprefix("--").replace("-", "_")):
+            parser.error(f"{flag} is for the server started here, not for one given by --target")
+    if options.clip and not options.clip.is_file():
+        parser.error(f"--clip {options.clip}: no such file")
     return options
 
 
@@ -114,7 +120,8 @@ def open_target(options: argparse.Namespace, out: Path) -> AbstractContextManage
     """
     if options.target:
         return nullcontext(attach(options.target, options.metrics_url))
-    return LocalServer(out / "server.log", cpus=options.server_cpus)
+    arguments = ["--models", str(options.models.resolve())] if options.models else []
+    return LocalServer(out / "server.log", arguments, cpus=options.server_cpus)
 
 
 def measure(options: argparse.Namespace, command: list[str], console: Console) -> int:
@@ -139,19 +146,16 @@ def measure(options: argparse.Namespace, command: list[str], console: Console) -
 
             processes = options.clients or max(1, usable_cores() // 4)
             finished: Finished = asyncio.run(conduct(plan, processes, target, show))
-    verdict = judge(finished.outcome.recorder, finished.outcome.frames["unanswered"])
+    exit_status = target.exit_status if isinstance(target, LocalServer) else None
+    verdict = judge(finished.outcome.recorder, finished.outcome.frames["unanswered"], exit_status)
     figures = report.build(
         plan=plan,
         finished=finished,
         verdict=verdict,
         machine=machine,
         command=command,
-        server_started_here=isinstance(target, LocalServer),
+        server_exit_status=exit_status,
     )
-    if isinstance(target, LocalServer):
-        figures["served"]["exit_status"] = target.exit_status
-        if target.exit_status != 0:
-            console.print(f"the server ended with status {target.exit_status} after SIGTERM; see {target.log_path}")
     path = out / "report.json"
     report.write_json(figures, path)
     report.print_report(figures, console)
@@ -163,8 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parse_arguments(given)
-    # SIGTERM ends a run as Ctrl-C does: with its processes stopped.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # These end a run as Ctrl-C does, with its processes stopped; SIGHUP is a terminal that was closed.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         return measure(options, ["python", "benchmarks/run.py", *given], Console())
     except (TargetError, LoadError, ScrapeError, OSError) as error:
@@ -180,17 +185,19 @@ def _interrupt(_signal: int, _frame: object) -> NoReturn:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} must be above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
     return value
 
 
 def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
 
 
 def _size(text: str) -> Size:

@@ -1,4 +1,4 @@
-"""The demo's new background, drawn here, so that no picture has to be shipped: an office in the evening, out of focus."""
+"""The demo's new background, drawn here, so that no picture is shipped: an office in the evening, out of focus."""
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ def evening_office(size: Size) -> Picture:
 def _wall(width: int, height: int) -> Canvas:
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     across = np.linspace(0, 1, width, dtype=np.float32)[None, :, None]
-    top, bottom = np.float32([66, 74, 88]), np.float32([40, 42, 52])
+    top, bottom = np.array([66, 74, 88], np.float32), np.array([40, 42, 52], np.float32)
     return np.asarray((top + (bottom - top) * down) * (0.82 + 0.28 * across), np.float32)
 
 
@@ -42,7 +42,8 @@ def _window(canvas: Canvas, rng: np.random.Generator) -> None:
     height, width = canvas.shape[:2]
     left, right, top, bottom = round(0.05 * width), round(0.52 * width), round(0.06 * height), round(0.66 * height)
     dusk = np.linspace(0, 1, bottom - top, dtype=np.float32)[:, None, None]
-    canvas[top:bottom, left:right] = np.float32([58, 84, 128]) * (1 - dusk) + np.float32([214, 150, 112]) * dusk
+    above, below = np.array([58, 84, 128], np.float32), np.array([214, 150, 112], np.float32)
+    canvas[top:bottom, left:right] = above * (1 - dusk) + below * dusk
     # A row of buildings against the dusk.
     x = left
     while x < right:
@@ -79,7 +80,7 @@ def _lights(canvas: Canvas, rng: np.random.Generator) -> None:
         disc = np.zeros(canvas.shape[:2], np.float32)
         cv2.circle(disc, (round(x), round(y)), radius, float(strength), -1, cv2.LINE_AA)
         cv2.circle(disc, (round(x), round(y)), radius, float(strength * 1.35), 2, cv2.LINE_AA)
-        canvas += disc[:, :, None] * (np.float32(colors[int(rng.integers(len(colors)))]) - canvas)
+        canvas += disc[:, :, None] * (np.array(colors[int(rng.integers(len(colors)))], np.float32) - canvas)
 
 
 def _lamp_glow(canvas: Canvas) -> None:
@@ -87,4 +88,4 @@ def _lamp_glow(canvas: Canvas) -> None:
     height, width = canvas.shape[:2]
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     distance = np.hypot((columns - 0.98 * width) / width, (rows - 0.12 * height) / height)
-    canvas += 78 * np.exp(-((distance / 0.42) ** 2))[:, :, None] * np.float32([1.0, 0.78, 0.52])
+    canvas += 78 * np.exp(-((distance / 0.42) ** 2))[:, :, None] * np.array([1.0, 0.78, 0.52], np.float32)

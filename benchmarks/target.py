@@ -124,7 +124,11 @@ class LocalServer(Target):
         Raises:
             TargetError: it ended or stayed silent; the log's tail is in the message.
         """
-        command = [sys.executable, "-m", "service", "--port", "0", "--metrics-port", "0", "--log-format", "logfmt"]
+        # Flags win over HUMANSEG_* variables that a user has set: without these it could not be found.
+        command = [
+            sys.executable, "-m", "service", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0",
+            "--log-format", "logfmt", "--log-level", "info",
+        ]  # fmt: skip
         with self.log_path.open("wb") as log, _pinned(self._cpus):
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
             self._process = subprocess.Popen(

@@ -5,26 +5,33 @@ its own that is still under way.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 import numpy as np
 from grpc import aio
 
 from humanseg.answers import Dropped, Limits, MaskAnswer, ModelList, Segmented, read_model_list, read_segmented
-from humanseg.errors import CallStatus, FrameDroppedError, SegmentationError, ServerFaultError, error_from_status
-from humanseg.frames import PixelFormat, message_limit_bytes
+from humanseg.errors import (
+    CallCancelledError,
+    CallStatus,
+    FrameDroppedError,
+    ServerFaultError,
+    error_from_status,
+)
+from humanseg.frames import PixelFormat, TimedFrame, message_limit_bytes
 from humanseg.masks import MaskEncoding
 from humanseg.options import FramePolicy, TemporalFusion
 from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
 from humanseg.proto_enums import MASK_ENCODING, PIXEL_FORMAT, ROTATION
 from humanseg.session_config import SessionConfig
 from humanseg.stream import SegmentationStream, StreamLimits
+from humanseg.threads import run_to_end, this_task_is_cancelled
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from humanseg.vision.arrays import Alpha8, Picture, Size
@@ -56,16 +63,6 @@ class ClientOptions:
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.answer_timeout_s <= 0 or self.max_unanswered < 1:
             raise ValueError(f"{self}: times must be positive and max_unanswered at least 1")
-
-
-class TimedFrame(NamedTuple):
-    """A frame with its capture time, for `SegmentationClient.masks` on video of uneven frame rate.
-
-    ``picture`` is (H, W, 3) uint8 RGB; the time is in microseconds on any one clock.
-    """
-
-    picture: Picture
-    capture_time_us: int
 
 
 #: What `SegmentationClient.masks` takes, and hands back with the mask.
@@ -219,18 +216,22 @@ class SegmentationClient:
             SegmentationError: the stream failed, or a frame was dropped (`FrameDroppedError`).
             Whatever reading ``frames`` raises, after the masks of all frames before it.
         """
-        source = aiter(frames) if isinstance(frames, AsyncIterable) else _read_in_thread(iter(frames))
-        first = await anext(source, None)
-        if first is None:
-            return
-        config = SessionConfig(
-            size=Size.of(_picture(first)),
-            model=model,
-            temporal_fusion=temporal_fusion,
-            frame_policy=FramePolicy.EVERY,
-            label=label,
-        )
-        async with self.stream(config) as stream:
+        async with AsyncExitStack() as stack:
+            if isinstance(frames, AsyncIterable):
+                source = aiter(frames)
+            else:
+                source = await stack.enter_async_context(aclosing(_read_in_thread(iter(frames))))
+            first = await anext(source, None)
+            if first is None:
+                return
+            config = SessionConfig(
+                size=Size.of(_picture(first)),
+                model=model,
+                temporal_fusion=temporal_fusion,
+                frame_policy=FramePolicy.EVERY,
+                label=label,
+            )
+            stream = await stack.enter_async_context(self.stream(config))
             sent: deque[AnyFrame] = deque()
             feeder = asyncio.create_task(_feed(stream, first, source, sent, 1e6 / fps))
             try:
@@ -247,8 +248,10 @@ class SegmentationClient:
                 await feeder
             finally:
                 feeder.cancel()
-                with contextlib.suppress(asyncio.CancelledError, SegmentationError):
-                    await feeder
+                await asyncio.wait([feeder])
+                # Looked at, so that nobody warns of it; what is under way here came first.
+                if not feeder.cancelled():
+                    feeder.exception()
 
     def _stub(self) -> "SegmentationServiceAsyncStub":
         if self._channel is None:
@@ -278,6 +281,11 @@ async def _finish(call: Awaitable[Response]) -> Response:
         return await call
     except aio.AioRpcError as error:
         raise error_from_status(CallStatus.of(error)) from error
+    except asyncio.CancelledError:
+        # grpc.aio raises it also where the call, not this task, was cancelled: by `aclose`.
+        if this_task_is_cancelled():
+            raise
+        raise CallCancelledError("the client was closed here", code=grpc.StatusCode.CANCELLED) from None
 
 
 def _picture(frame: Picture | TimedFrame) -> Picture:
@@ -306,17 +314,7 @@ async def _feed(
 
 
 async def _read_in_thread(frames: Iterator[AnyFrame]) -> AsyncGenerator[AnyFrame, None]:
-    loop = asyncio.get_running_loop()
-    while True:
-        # Never given up in the middle: a generator that is closed while it runs raises.
-        reading = loop.run_in_executor(None, _next_or_none, frames)
-        try:
-            frame = await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            await asyncio.wait([reading])
-            raise
-        if frame is None:
-            return
+    while (frame := await run_to_end(_next_or_none, frames)) is not None:
         yield frame
 
 

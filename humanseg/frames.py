@@ -5,11 +5,12 @@ Pure layout: what the numbers in the planes mean as colors is the business of `h
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.vision.arrays import Size
+from humanseg.vision.arrays import Picture, Size
 
 #: Room in a message for everything beside the picture: field tags, ids, a session config.
 MESSAGE_OVERHEAD_BYTES = 64 * 1024
@@ -93,6 +94,16 @@ class RawFrame:
         seen = tuple(plane.shape for plane in self.planes)
         if seen != wanted:
             raise FrameError(f"planes of shapes {seen} for {self.pixel_format.name} {self.size}, expected {wanted}")
+
+
+class TimedFrame(NamedTuple):
+    """A frame with its capture time, for video of uneven frame rate.
+
+    ``picture`` is (H, W, 3) uint8 RGB; the time is in microseconds on any one clock.
+    """
+
+    picture: Picture
+    capture_time_us: int
 
 
 def view_frame(picture: bytes | bytearray | memoryview, pixel_format: PixelFormat, size: Size) -> RawFrame:

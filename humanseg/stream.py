@@ -32,6 +32,7 @@ from humanseg.options import FramePolicy
 from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
 from humanseg.proto_enums import ROTATION
 from humanseg.session_config import SessionConfig
+from humanseg.threads import this_task_is_cancelled
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from humanseg.vision.arrays import Size
@@ -281,7 +282,7 @@ class SegmentationStream:
         except asyncio.CancelledError:
             # grpc.aio raises it also where the call, not this task, was cancelled: by the watchdog, or by a sender
             # that gave up.
-            if _this_task_is_cancelled():
+            if this_task_is_cancelled():
                 raise
 
     def _take(self, answer: Answer | None) -> None:
@@ -311,7 +312,7 @@ class SegmentationStream:
             # What a write raises is not the call's status; the reader is going to find that.
             pass
         except asyncio.CancelledError:
-            if _this_task_is_cancelled():
+            if this_task_is_cancelled():
                 raise
         self._breaking = True
         self._announce()
@@ -424,8 +425,3 @@ def _finished_result(coroutine: Coroutine[Any, Any, Value]) -> Value:
         return result
     coroutine.close()
     raise RuntimeError("the status of a call that is done is not there yet")
-
-
-def _this_task_is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from train.networks import NETWORKS
+
 FORMAT = 1
 
 
@@ -80,6 +82,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {content.get('format')!r}, this release reads {FORMAT}")
     return content
+
+
+def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, object]]:
+    """The averaged weights of a checkpoint in evaluation mode, and the preset of their run.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of a network unknown here.
+    """
+    content = read_checkpoint(checkpoint)
+    preset = content["preset"]
+    if preset["model"] not in NETWORKS:
+        raise CheckpointError(f"{checkpoint} is of model {preset['model']!r}, known are {', '.join(sorted(NETWORKS))}")
+    network = NETWORKS[preset["model"]]()
+    network.load_state_dict(content["averaged"])
+    return network.eval(), {**preset, "steps_done": content["step"], "best_iou": content["best_iou"]}
 
 
 def restore_run(path: Path, state: RunState, preset: dict[str, Any]) -> None:

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from engines.metadata import ModelMetadata
 from humanseg.vision.arrays import Size
-from train.checkpoint import CheckpointError, read_checkpoint
-from train.networks import NETWORKS
+from train.checkpoint import CheckpointError, load_network
 
 OPSET = 18
 #: Largest difference of alpha between PyTorch and ONNX Runtime, both in float32, that is rounding and not a fault.
@@ -53,21 +52,6 @@ class Served(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB to (N, H, W) float32 alpha."""
         return torch.sigmoid(cast(Tensor, self.network(frames)))
-
-
-def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, object]]:
-    """The averaged weights of a checkpoint in evaluation mode, and the preset of their run.
-
-    Raises:
-        CheckpointError: it cannot be read, or is of a network unknown here.
-    """
-    content = read_checkpoint(checkpoint)
-    preset = content["preset"]
-    if preset["model"] not in NETWORKS:
-        raise CheckpointError(f"{checkpoint} is of model {preset['model']!r}, known are {', '.join(sorted(NETWORKS))}")
-    network = NETWORKS[preset["model"]]()
-    network.load_state_dict(content["averaged"])
-    return network.eval(), {**preset, "steps_done": content["step"], "best_iou": content["best_iou"]}
 
 
 def export(network: nn.Module, metadata: ModelMetadata, out: Path) -> float:

@@ -68,3 +68,15 @@ def segmentation_loss(logits: Tensor, alpha: Tensor, known: Tensor, weights: Los
     emphasis = 1 + weights.boundary * boundary_band(alpha, weights.band_px).float()
     entropy = cross_entropy(logits, alpha, known, emphasis)
     return weights.cross_entropy * entropy + weights.lovasz * lovasz_hinge(logits, alpha > 0.5, known)
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Distance of a network from its teacher over all pixels, void ones included; a scalar, 0 where they agree.
+
+    Kullback-Leibler divergence of the two Bernoulli distributions (Hinton et al. 2015 at temperature 1) and the
+    absolute difference of alpha, which is what the edge looks like.
+    """
+    logits, soft = logits.float(), torch.sigmoid(teacher_logits.float())
+    entropy = functional.binary_cross_entropy_with_logits(logits, soft)
+    own = functional.binary_cross_entropy_with_logits(teacher_logits.float(), soft)
+    return entropy - own + (torch.sigmoid(logits) - soft).abs().mean()

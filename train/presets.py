@@ -48,6 +48,10 @@ class Preset:
     """Share of upright photos that are shown on a landscape canvas, mostly as composites: the webcam's view."""
     negative_share: float = 0.05
     """Backgrounds without anybody, as a share of the people's photos."""
+    teacher: str = ""
+    """Checkpoint of the network to learn from besides the labels; empty: none."""
+    teacher_weight: float = 1.0
+    """Of the distance from the teacher; the labels' loss keeps its own weight."""
     loss: LossWeights = field(default_factory=LossWeights)
     canvases: Canvases = Canvases(LANDSCAPE, UPRIGHT)
     small_canvases: Canvases = Canvases(SMALL_LANDSCAPE, SMALL_UPRIGHT)
@@ -63,4 +67,6 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "medium": Preset("medium"),
+    # No pretrained layers, so one rate for all, and a higher one: a small network bears it.
+    "small": Preset("small", epochs=60, learning_rate=4e-3, backbone_rate=1.0, weight_decay=0.01, validate_every=5),
 }

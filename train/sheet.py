@@ -8,12 +8,14 @@ import numpy as np
 from humanseg.vision import cv
 from humanseg.vision.arrays import Picture, Size
 from humanseg.vision.letterbox import choose_canvas, letterbox
+from humanseg.vision.sheet import contact_sheet, mask_panel, side_by_side
 from train.data import Photo, read_photo
 from train.sample import Sample
 from train.validation import Predictor
 
 #: Color that stands for background where a prediction is shown.
 _BACK_RGB = np.array((30, 140, 60), np.float32)
+_VOID_RGB = (160, 40, 40)
 _CELL = Size(200, 200)
 
 
@@ -27,33 +29,24 @@ def write_prediction_sheet(
     path: Path, photos: Sequence[Photo], predict: Predictor, landscape: Size, upright: Size, *, columns: int = 4
 ) -> None:
     """Pairs of photo and cut-out, ``columns`` pairs a row, as a PNG."""
-    cells: list[Picture] = []
+    pairs = []
     for photo in photos:
-        picture = read_photo(photo)
-        network_input, placement = letterbox(picture, choose_canvas(photo.size, landscape, upright))
+        network_input, placement = letterbox(read_photo(photo), choose_canvas(photo.size, landscape, upright))
         alpha = predict(network_input[np.newaxis])[0]
-        shown = placement.crop(cut_out(network_input, alpha))
-        cells += [_cell(np.ascontiguousarray(placement.crop(network_input))), _cell(np.ascontiguousarray(shown))]
-    write_grid(path, cells, columns=2 * columns)
+        shown = (network_input, cut_out(network_input, alpha))
+        pairs.append(_pair(*(np.ascontiguousarray(placement.crop(picture)) for picture in shown)))
+    path.write_bytes(cv.encode_png(contact_sheet(pairs, columns)))
 
 
 def write_sample_sheet(path: Path, samples: Sequence[Sample], *, columns: int = 4) -> None:
     """Pairs of training picture and label (void red), as a PNG."""
-    cells: list[Picture] = []
+    pairs = []
     for sample in samples:
-        label = cv.merge(sample.alpha, sample.alpha, sample.alpha)
-        label[sample.known == 0] = (160, 40, 40)
-        cells += [_cell(sample.picture), _cell(label)]
-    write_grid(path, cells, columns=2 * columns)
+        label = mask_panel(sample.alpha)
+        label[sample.known == 0] = _VOID_RGB
+        pairs.append(_pair(sample.picture, label))
+    path.write_bytes(cv.encode_png(contact_sheet(pairs, columns)))
 
 
-def _cell(picture: Picture) -> Picture:
-    return letterbox(picture, _CELL)[0]
-
-
-def write_grid(path: Path, cells: Sequence[Picture], *, columns: int) -> None:
-    """Cells of one size, row by row, as a PNG; missing ones at the end are gray."""
-    empty = np.full_like(cells[0], 127)
-    filled = [*cells, *[empty] * (-len(cells) % columns)]
-    rows = [np.hstack(filled[start : start + columns]) for start in range(0, len(filled), columns)]
-    path.write_bytes(cv.encode_png_rgb(np.vstack(rows)))
+def _pair(left: Picture, right: Picture) -> Picture:
+    return side_by_side([letterbox(picture, _CELL)[0] for picture in (left, right)], gap_px=2)

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from humanseg.vision.arrays import AlphaBatch, Batch
-from train.checkpoint import AveragedWeights, CheckpointError, RunState, restore_run, save_checkpoint
+from train.checkpoint import AveragedWeights, CheckpointError, RunState, load_network, restore_run, save_checkpoint
 from train.data import DataError, Photo, Split, find_photos, split_photos
 from train.loader import BatchStream, LabeledBatch, PlannedBatch, plan_epoch
-from train.losses import segmentation_loss
+from train.losses import distillation_loss, segmentation_loss
 from train.networks import NETWORKS
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
@@ -40,6 +40,7 @@ LOG_COLUMNS = ("epoch", "step", "seconds", "loss", "learning_rate", "photos_per_
 EXAMPLES = """examples:
   python -m train.train --model medium --data ../shared/data/train --out runs/medium
   python -m train.train --model medium --data DATA --out runs/try --epochs 2     a short try
+  python -m train.train --model small --data DATA --out runs/small --teacher runs/medium/best.pt
   the same command again                                                         goes on where it stopped
 
 writes into --out: last.pt and best.pt (checkpoints), log.csv (a row an epoch), epoch_NN.png (predictions to look at).
@@ -64,6 +65,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--backbone-weights", metavar="FILE|none", help="ImageNet weights (default: the installed package's)"
     )
+    parser.add_argument("--teacher", metavar="FILE", help="checkpoint of a larger network to learn from as well")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="of torch on the CPU (default: all cores)")
     parser.add_argument("--loader-threads", type=int, default=2, help="that make batches (default 2)")
@@ -136,14 +138,28 @@ def predictor(model: nn.Module, device: torch.device) -> Predictor:
     return predict
 
 
-def train_step(
-    model: nn.Module, batch: LabeledBatch, optimizer: torch.optim.Optimizer, preset: Preset, device: torch.device
-) -> Tensor:
+def load_teacher(preset: Preset, device: torch.device) -> nn.Module | None:
+    """The network that the preset names as teacher, frozen; None if it names none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    if not preset.teacher:
+        return None
+    teacher, _ = load_network(Path(preset.teacher))
+    return cast(nn.Module, teacher.requires_grad_(False).to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+
+
+def train_step(run: "Run", batch: LabeledBatch) -> Tensor:
     """One step; returns the loss, detached."""
-    frames, alpha, known = (part.to(device) for part in (batch.frames, batch.alpha, batch.known))
-    with torch.autocast(device.type, torch.bfloat16):
+    frames, alpha, known = (part.to(run.device) for part in (batch.frames, batch.alpha, batch.known))
+    model, optimizer = run.state.model, run.state.optimizer
+    with torch.autocast(run.device.type, torch.bfloat16):
         logits = model(frames)
-    loss = segmentation_loss(logits, alpha, known, preset.loss)
+        taught = None if run.teacher is None else run.teacher(frames)
+    loss = segmentation_loss(logits, alpha, known, run.preset.loss)
+    if taught is not None:
+        loss = loss + run.preset.teacher_weight * distillation_loss(logits, taught)
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
@@ -164,6 +180,7 @@ class Run:
         self.device = device
         self.loader_threads = loader_threads
         model = make_model(preset, backbone, device)
+        self.teacher = load_teacher(preset, device)
         self.state = RunState(model, make_optimizer(model, preset), AveragedWeights(model, preset.ema_decay))
         # How many batches an epoch has depends a little on its shuffle.
         self.epoch_starts = [0]
@@ -216,7 +233,7 @@ class Run:
         ):
             for done, batch in enumerate(bar, start=1):
                 rate = self._set_rate()
-                losses += float(train_step(state.model, batch, state.optimizer, preset, self.device))
+                losses += float(train_step(self, batch))
                 state.averaged.update(state.model)
                 state.step += 1
                 left_s = (time.monotonic() - started) / done * (self.steps - state.step)
@@ -288,7 +305,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     changes = {
-        name: getattr(options, name) for name in ("epochs", "batch", "seed") if getattr(options, name) is not None
+        name: getattr(options, name)
+        for name in ("epochs", "batch", "seed", "teacher")
+        if getattr(options, name) is not None
     }
     preset = replace(PRESETS[options.model], **changes)
     if options.threads:

@@ -1,5 +1,6 @@
 """Names for the arrays that travel through the project, with their shapes, dtypes and ranges."""
 
+import math
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -43,6 +44,14 @@ class Size(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """(height, width), as numpy wants it."""
         return (self.height, self.width)
+
+    def within(self, max_px: int, max_side_px: int) -> "Size":
+        """The largest size of the same shape within both limits; itself if it is, at least one pixel a side."""
+        if self.area_px <= max_px and max(self) <= max_side_px:
+            return self
+        scale = min(max_side_px / max(self), math.sqrt(max_px / self.area_px))
+        # Rounded down, so that the limits hold.
+        return Size(max(1, int(self.width * scale)), max(1, int(self.height * scale)))
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"

@@ -143,9 +143,7 @@ def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: 
     DIS (Kroeger 2016), preset ultrafast. A fresh object every time: keeping one saves 0.01 ms and would hold its
     pyramids for as long as the session waits.
     """
-    dis: cv2.DISOpticalFlow = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]  # missing in cv2's stubs
-        cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
-    )
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setFinestScale(finest_scale)
     # The third argument must not have the flow's size: OpenCV would take what is in it for a first guess, and with an
     # uninitialized array the answer differed from call to call, or the process died.
@@ -200,7 +198,28 @@ def read_gray(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return cast(NDArray[np.uint8] | None, cv2.imdecode(file, cv2.IMREAD_GRAYSCALE))
 
 
-def encode_png_rgb(picture_rgb: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) uint8 RGB as the bytes of a PNG file."""
-    _, file = cv2.imencode(".png", cv2.cvtColor(picture_rgb, cv2.COLOR_RGB2BGR))
+def gauss_f32(array: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+    """Gaussian blur, mirrored at the border; (H, W[, C]) float32."""
+    return cast(NDArray[np.float32], cv2.GaussianBlur(array, (0, 0), sigma_px))
+
+
+def text_size(text: str, scale: float) -> Size:
+    """Width and height in pixels of what `draw_text` draws, without descenders."""
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    return Size(width, height)
+
+
+def draw_text(
+    picture_rgb: NDArray[np.uint8], text: str, left: int, baseline: int, scale: float, color: tuple[int, int, int]
+) -> None:
+    """Write ASCII text onto an (H, W, 3) picture, in place; at scale 1 a capital is 22 px high."""
+    cv2.putText(
+        picture_rgb, text, (left, baseline), cv2.FONT_HERSHEY_SIMPLEX, scale, color, thickness=1, lineType=cv2.LINE_AA
+    )
+
+
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """(H, W) gray or (H, W, 3) RGB uint8 as a PNG file."""
+    ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, file = cv2.imencode(".png", ordered)
     return file.tobytes()

@@ -5,5 +5,6 @@ from collections.abc import Callable
 from torch import nn
 
 from train.networks.medium import Medium
+from train.networks.small import Small
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"medium": Medium}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"medium": Medium, "small": Small}

@@ -25,7 +25,7 @@ def test_every_fault_is_named_before_training_starts(tmp_path: Path) -> None:
     write_photo(tmp_path, "portraits", "maskless")
     (tmp_path / "portraits/masks/maskless.png").unlink()
     write_photo(tmp_path, "portraits", "other_size")
-    (tmp_path / "portraits/masks/other_size.png").write_bytes(cv.encode_png_rgb(np.zeros((5, 4, 3), np.uint8)))
+    (tmp_path / "portraits/masks/other_size.png").write_bytes(cv.encode_png(np.zeros((5, 4, 3), np.uint8)))
     with pytest.raises(DataError) as caught:
         find_photos(tmp_path)
     assert "portraits/maskless" in str(caught.value)
@@ -43,7 +43,7 @@ def test_a_folder_without_photos_is_refused(tmp_path: Path, folder: str) -> None
 def test_masks_of_other_values_are_refused(tmp_path: Path) -> None:
     write_photo(tmp_path, "portraits", "1")
     gray = np.full((90, 120), 77, np.uint8)
-    (tmp_path / "portraits/masks/1.png").write_bytes(cv.encode_png_rgb(cv.merge(gray, gray, gray)))
+    (tmp_path / "portraits/masks/1.png").write_bytes(cv.encode_png(cv.merge(gray, gray, gray)))
     with pytest.raises(DataError, match="77"):
         read_mask(find_photos(tmp_path)[0])
 

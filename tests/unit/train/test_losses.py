@@ -1,5 +1,6 @@
 """Lovász against values made by an independent implementation in float64 (Berman's definition), and its properties."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.losses import LossWeights, boundary_band, cross_entropy, lovasz_hinge, segmentation_loss
+from train.losses import LossWeights, boundary_band, cross_entropy, distillation_loss, lovasz_hinge, segmentation_loss
 
 VOID = 255
 
@@ -104,3 +105,16 @@ def test_the_band_lies_round_the_edge() -> None:
     alpha = (torch.arange(20) >= 10).float().expand(1, 20, 20)
     band = boundary_band(alpha, 3)[0]
     assert band[10].nonzero().flatten().tolist() == [7, 8, 9, 10, 11, 12]
+
+
+def test_a_pupil_that_agrees_with_its_teacher_costs_nothing() -> None:
+    teacher = torch.tensor([[[-3.0, 0.5, 2.0]]])
+    assert float(distillation_loss(teacher.clone(), teacher)) == pytest.approx(0, abs=1e-6)
+    worse = [float(distillation_loss(teacher + shift, teacher)) for shift in (0.5, 1.0, 2.0)]
+    assert worse == sorted(worse)
+    # Bernoulli(0.5) against Bernoulli(sigmoid(2)), by hand: KL + |difference|.
+    p = 1 / (1 + math.exp(-2))
+    expected = p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5) + (p - 0.5)
+    assert float(distillation_loss(torch.zeros(1, 1, 1), torch.full((1, 1, 1), 2.0))) == pytest.approx(
+        expected, abs=1e-6
+    )

@@ -1,0 +1,175 @@
+"""`python benchmarks/run.py` as people call it: a command, from another directory, against a real server."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from support.server import RunningServer
+from support.timing import limit_s
+
+COMMAND = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "run.py"
+LADDER = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99.9_ms", "max_ms")
+STAGES = ("wait", "decode", "preprocess", "queue", "inference", "fusion", "postprocess", "encode", "unexplained")
+
+
+def run(cwd: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(COMMAND), *flags],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=limit_s(90),
+        check=False,
+    )
+
+
+@contextmanager
+def started(models: Path, cwd: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.Process]]]:
+    """A run in the middle of its load, and its server and client processes."""
+    flags = ["--models", str(models), "--seconds", "60", "--out", "out"]
+    command = subprocess.Popen(
+        [sys.executable, str(COMMAND), *flags], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    family: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + limit_s(60)
+        log = cwd / "out" / "server.log"
+        while not log.exists() or log.read_text().count("event=session_opened") < 2:
+            assert command.poll() is None, command.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(1.0)
+        family = psutil.Process(command.pid).children(recursive=True)
+        assert len(family) == 2, [process.cmdline() for process in family]
+        yield command, family
+    finally:
+        for process in [command, *family]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        command.communicate()
+
+
+def check_report(report: Mapping[str, Any], sessions: int) -> None:
+    """What holds for every run that was carried out, on any machine."""
+    frames, latency = report["frames"], report["latency_from_intended_send"]
+    assert frames["sent"] == frames["masks"] + sum(frames["dropped"].values()) + frames["unanswered"]
+    assert frames["unanswered"] == 0
+    # Whatever the server did, an open loop sends what was planned: so many frames a second of each session.
+    planned = sessions * report["load"]["fps"] * report["load"]["measured_s"]
+    assert abs(frames["sent"] - planned) <= sessions
+    assert latency["n"] == frames["masks"] > 0
+    assert len(report["first_mask_ms"]["all_sessions"]) == sessions
+
+    summaries = {
+        "latency": latency,
+        "from send": report["latency_from_actual_send"],
+        "lag": report["load_generator_lag"],
+        **report["stages"],
+    }
+    for name, summary in summaries.items():
+        ladder = [summary[key] for key in LADDER]
+        assert ladder == sorted(ladder), name
+        assert ladder[0] >= 0, name
+    stages = report["stages"]
+    for key in LADDER:
+        # Intended before actual send, actual send before arrival at the server: each covers what comes after it.
+        # 0.2 %: the histograms keep three digits.
+        assert latency[key] * 1.002 >= report["latency_from_actual_send"][key], key
+        assert report["latency_from_actual_send"][key] * 1.002 >= stages["total"][key], key
+    assert stages["total"]["n"] == frames["masks"]
+    means = sum(stages[name]["mean_ms"] for name in STAGES if name in stages)
+    assert means == pytest.approx(stages["total"]["mean_ms"], rel=0.05, abs=0.05)
+    ratios = list(report["on_time_ratio"].values())
+    assert ratios == sorted(ratios)
+    assert 0 <= ratios[0] <= ratios[-1] <= 1
+    # Its server knows of at least the masks that we saw in the measured part, and of not many more.
+    assert report["server"]["masks_counted_by_server"] == pytest.approx(frames["masks"], abs=2 * sessions + 2)
+    assert 0 < report["server"]["cpu_ms_per_mask_beyond_engine_and_fusion"] < report["server"]["cpu_ms_per_mask"]
+    assert report["server"]["rss_end_bytes"] > 20 * 2**20
+
+
+def test_a_run_with_its_own_server_from_another_directory(models_folder: Path, tmp_path: Path) -> None:
+    flags = ["--models", str(models_folder), "--sessions", "3", "--clients", "2", "--fps", "20", "--seconds", "3"]
+    done = run(tmp_path, *flags, "--warmup-s", "0.5", "--out", "out here")
+    assert done.stderr == ""
+    report = json.loads((tmp_path / "out here" / "report.json").read_text())
+    assert done.returncode == (0 if report["valid"] else 3)
+    check_report(report, sessions=3)
+    # 180 masks are too few for a p99, on the fastest machine.
+    assert [text for text in report["complaints"] if "too few samples for p99" in text]
+    assert "INVALID  too few samples for p99" in done.stdout
+    assert report["served"]["exit_status"] == 0
+    assert report["command"][2:] == [*flags, "--warmup-s", "0.5", "--out", "out here"]
+    assert "event=stopped sessions_cut=0" in (tmp_path / "out here" / "server.log").read_text()
+
+
+def test_a_server_that_runs_already_is_measured_and_left_running(server: RunningServer, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
+    flags = ["--target", server.target, "--metrics-url", url, "--format", "jpeg", "--size", "320x240", "--fps", "15"]
+    done = run(tmp_path, *flags, "--arrivals", "paced", "--temporal", "off", "--seconds", "2", "--warmup-s", "0.5")
+    assert done.returncode == 3, done.stderr
+    report = json.loads((tmp_path / "out" / "bench" / "report.json").read_text())
+    check_report(report, sessions=2)
+    assert "decode" in report["stages"], "JPEG frames are decoded"
+    assert "fusion" not in report["stages"], "fusion is off"
+    assert report["served"]["started_here"] is False
+    assert server.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "message"),
+    [
+        (["--target", "127.0.0.1:1"], 1, "benchmarks/run.py: UNAVAILABLE"),
+        (["--target", "nowhere"], 1, "'nowhere' is not HOST:PORT"),
+        (["--clip", "missing.mp4"], 2, "--clip missing.mp4: no such file"),
+        (["--clip", "broken.mp4", "--models", "MODELS"], 1, "broken.mp4"),
+        (["--models", "."], 1, "no *.onnx in"),
+        (["--models", "MODELS", "--model", "huge"], 1, "model 'huge' is not served here"),
+        (["--models", "MODELS", "--target", "127.0.0.1:1"], 2, "--models is for the server started here"),
+        (["--fps", "none"], 2, "'none' must be a number above 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_words_and_by_the_exit_status(
+    flags: list[str], status: int, message: str, models_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    done = run(tmp_path, *(str(models_folder) if flag == "MODELS" else flag for flag in flags))
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "bench" / "report.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_leaves_no_process_behind(
+    number: signal.Signals, models_folder: Path, tmp_path: Path
+) -> None:
+    with started(models_folder, tmp_path) as (command, family):
+        command.send_signal(number)
+        _, errors = command.communicate(timeout=limit_s(30))
+        assert command.returncode == 130
+        assert "interrupted" in errors
+        assert "Traceback" not in errors
+        _, alive = psutil.wait_procs(family, timeout=limit_s(5))
+        assert not alive
+
+
+def test_a_server_that_dies_in_the_middle_is_named_as_the_cause(models_folder: Path, tmp_path: Path) -> None:
+    with started(models_folder, tmp_path) as (command, family):
+        next(process for process in family if "service" in process.cmdline()).kill()
+        _, errors = command.communicate(timeout=limit_s(30))
+        assert command.returncode == 1
+        assert errors.startswith("benchmarks/run.py: the server ended with status -9\n")
+        assert "event=session_opened" in errors, "the tail of its log"
+        assert "Traceback" not in errors
+        _, alive = psutil.wait_procs(family, timeout=limit_s(5))
+        assert not alive
