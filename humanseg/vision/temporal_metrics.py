@@ -57,7 +57,7 @@ def messddt(
     errors = [np.square(alpha - truth) for alpha, truth in zip(alphas, truths, strict=True)]
     return 1000.0 * _mean(
         [
-            _mean_where(np.abs(errors[t] - carried(errors[t - 1], motions[t])), _trackable(motions[t]) & known[t])
+            _mean_where(np.abs(errors[t] - carried(errors[t - 1], motions[t])), from_inside(motions[t]) & known[t])
             for t in transitions(cuts)
         ]
     )
@@ -76,7 +76,7 @@ def warped_error(
             float(
                 np.sqrt(
                     _mean_where(
-                        np.square(alphas[t] - carried(alphas[t - 1], motions[t])), _trackable(motions[t]) & known[t]
+                        np.square(alphas[t] - carried(alphas[t - 1], motions[t])), from_inside(motions[t]) & known[t]
                     )
                 )
             )
@@ -103,7 +103,7 @@ def flicker(
         [
             _mean_where(
                 np.abs(alphas[t] - carried(alphas[t - 1], motions[t])),
-                edge_band(truths[t], band_px) & _trackable(motions[t]) & known[t],
+                edge_band(truths[t], band_px) & from_inside(motions[t]) & known[t],
             )
             for t in transitions(cuts)
         ]
@@ -176,6 +176,14 @@ def carried(before: NDArray[np.float32], motion: Motion) -> NDArray[np.float32]:
     return cv.remap_f32(before, x, y)
 
 
+def from_inside(motion: Motion) -> BoolMask:
+    """Where, (H, W), the place that a pixel came from lies inside the picture."""
+    x, y = _sources(motion)
+    width, height = Size.of(motion)
+    inside: BoolMask = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    return inside
+
+
 def edge_band(truth: Alpha, band_px: int) -> BoolMask:
     """Pixels at most ``band_px`` (in a square) from where a person begins or ends; the picture's border is no edge."""
     person = (truth > 0.5).astype(np.uint8)
@@ -189,14 +197,6 @@ def _sources(motion: Motion) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     columns = np.arange(width, dtype=np.float32)
     rows = np.arange(height, dtype=np.float32)[:, np.newaxis]
     return columns + motion[:, :, 0], rows + motion[:, :, 1]
-
-
-def _trackable(motion: Motion) -> BoolMask:
-    """Where the source of a pixel lies inside the picture."""
-    x, y = _sources(motion)
-    width, height = Size.of(motion)
-    inside: BoolMask = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    return inside
 
 
 def _mean(values: Sequence[float]) -> float:
