@@ -70,6 +70,7 @@ class ClipFrame:
             the frame before; carried on smoothly beyond the person. 0 in the first frame of a scene.
         followed: where ``motion`` leads from alpha to alpha: from inside the picture, no occluder there now or then.
             False throughout in the first frame of a scene.
+        moving: where what is seen has moved since the frame before; True throughout in the first frame of a scene.
         is_cut: another scene begins here; False for the clip's first frame.
         time_us: capture time from 0 on.
     """
@@ -78,6 +79,7 @@ class ClipFrame:
     alpha: Alpha
     motion: NDArray[np.float32]
     followed: BoolMask
+    moving: BoolMask
     is_cut: bool
     time_us: int
 
@@ -119,22 +121,17 @@ def make_clip(plan: ClipPlan, people: Sequence[Photo], backgrounds: Sequence[Pho
     lens = _Lens.draw(rng)
     noise_rng = np.random.default_rng((plan.seed, kind_number, 1))
     half = plan.frame_count // 2
-    before: tuple[_Scene, float] | None = None
-    covered_before: Field | None = None
+    before: _Moment | None = None
     for number in range(plan.frame_count):
         time_s = number / plan.fps
         scene = scenes[1] if len(scenes) == 2 and number >= half else scenes[0]
-        is_cut = before is not None and before[0] is not scene
         colors, alpha, covered = scene.render(time_s)
-        if before is None or is_cut or covered_before is None:
-            motion = np.zeros((*plan.size.shape, 2), np.float32)
-            followed = np.zeros(plan.size.shape, np.bool_)
-        else:
-            motion = scene.motion(time_s, before[1])
-            followed = from_inside(motion) & (covered == 0) & (carried(covered_before, motion) == 0)
+        now = _Moment(scene, time_s, alpha, covered)
+        motion, followed, moving = _against(before, now)
         picture = lens.shoot(colors, time_s, noise_rng)
-        yield ClipFrame(picture, alpha, motion, followed, is_cut, round(time_s * 1e6))
-        before, covered_before = (scene, time_s), covered
+        is_cut = before is not None and before.scene is not scene
+        yield ClipFrame(picture, alpha, motion, followed, moving, is_cut, round(time_s * 1e6))
+        before = now
 
 
 def usable_people(photos: Sequence[Photo]) -> list[Photo]:
@@ -211,6 +208,11 @@ class _Scene:
     warp: Warp
     occluder: _Occluder | None
 
+    @property
+    def has_moving_camera(self) -> bool:
+        """Whether the background moves, too."""
+        return not isinstance(self.camera, Rest)
+
     def render(self, time_s: float) -> tuple[NDArray[np.float32], Alpha, Field]:
         """Colors (H, W, 3) in 0..255, alpha, and how much of each pixel the occluder covers."""
         x, y = self._sources(time_s)
@@ -256,6 +258,28 @@ class _Scene:
 
     def _camera(self, time_s: float) -> NDArray[np.float64]:
         return self.camera.at(time_s).matrix((self.size.width / 2, self.size.height / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What one frame shows, kept for the next."""
+
+    scene: _Scene
+    time_s: float
+    alpha: Alpha
+    covered: Field
+
+
+def _against(before: _Moment | None, now: _Moment) -> tuple[NDArray[np.float32], BoolMask, BoolMask]:
+    """Motion, where it can be followed, and what moves at all, from one moment to the next."""
+    shape = now.alpha.shape
+    if before is None or before.scene is not now.scene:
+        return np.zeros((*shape, 2), np.float32), np.zeros(shape, np.bool_), np.ones(shape, np.bool_)
+    motion = now.scene.motion(now.time_s, before.time_s)
+    covered = (now.covered > 0) | (carried(before.covered, motion) > 0)
+    person = (now.alpha > 0) | (before.alpha > 0)
+    moves = motion.any(axis=2) & (person | now.scene.has_moving_camera)
+    return motion, from_inside(motion) & ~covered, moves | (now.covered > 0) | (before.covered > 0)
 
 
 def _draw_scene(

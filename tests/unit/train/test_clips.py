@@ -63,6 +63,13 @@ def test_what_should_move_moves(photos: list[Photo], kind: ClipKind) -> None:
     assert sum(moved) > 0.005
 
 
+def test_a_wall_moves_with_the_camera_only(photos: list[Photo]) -> None:
+    for kind, expected in ((ClipKind.TALK, False), (ClipKind.HANDHELD, True)):
+        frame = clip(photos, kind)[1]
+        assert frame.moving[frame.alpha > 0].all()
+        assert frame.moving[:4, :4].all() == expected
+
+
 @pytest.mark.parametrize("kind", list(ClipKind))
 def test_the_person_is_where_alpha_says(photos: list[Photo], kind: ClipKind) -> None:
     """The disc is red, and nothing else is."""
@@ -75,6 +82,7 @@ def test_the_person_is_where_alpha_says(photos: list[Photo], kind: ClipKind) -> 
 def test_still_means_still(photos: list[Photo]) -> None:
     frames = clip(photos, ClipKind.STILL)
     assert all(np.array_equal(frame.alpha, frames[0].alpha) and not frame.motion.any() for frame in frames)
+    assert not any(frame.moving.any() for frame in frames[1:])
     # But a camera looks on: noise and light change.
     assert all((now.picture != before.picture).any() for before, now in itertools.pairwise(frames))
     assert np.abs(frames[0].picture.astype(float) - frames[-1].picture).mean() < 12
