@@ -65,6 +65,11 @@ class AlternativeState:
     alpha: Alpha | None = None
     """The last output."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays held."""
+        return self.fusion.nbytes + sum(array.nbytes for array in (self.gray, self.alpha) if array is not None)
+
 
 def apply(alternative: Alternative, state: AlternativeState, gray: Plane, alpha: Alpha, capture_time_us: int) -> Alpha:
     """The next mask of a sequence, an array of the caller's own; ``state`` is brought up to this frame.

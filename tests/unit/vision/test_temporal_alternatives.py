@@ -104,6 +104,15 @@ def test_the_reference_keeps_the_old_person_across_a_cut() -> None:
     assert np.array_equal(run(Alternative.HIGH, pair)[1], after.noisy)
 
 
+@pytest.mark.parametrize(
+    ("alternative", "bytes_per_px"), [(Alternative.OFF, 0), (Alternative.EMA, 5), (Alternative.REFERENCE, 5)]
+)
+def test_the_size_of_the_memory(alternative: Alternative, bytes_per_px: int) -> None:
+    frame, state = draw_clip(shifts_px=[0.0])[0], AlternativeState()
+    apply(alternative, state, frame.gray, frame.noisy, 0)
+    assert state.nbytes == bytes_per_px * frame.gray.size
+
+
 @EVERY
 @given(arrays(np.float32, (3, *SIZE.shape), elements=st.floats(0, 1, width=32), fill=st.sampled_from([0.0, 1.0, 0.5])))
 @settings(max_examples=10, deadline=None)
