@@ -200,7 +200,7 @@ def print_report(rows: Sequence[Row], costs: Sequence[Cost], bars: Sequence[Bar]
     )
     for group in dict.fromkeys(row.group for row in rows):
         console.print(_group_table([row for row in rows if row.group == group]))
-    cost_table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    cost_table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     cost_table.add_column("CPU of one thread", no_wrap=True, min_width=22)
     for name in ("size", "ms", "x flow", "state KB"):
         cost_table.add_column(name, justify="right")
@@ -216,8 +216,9 @@ def print_report(rows: Sequence[Row], costs: Sequence[Cost], bars: Sequence[Bar]
 
 
 def _group_table(rows: Sequence[Row]) -> Table:
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column(f"{rows[0].group} x{rows[0].sequences}", no_wrap=True, min_width=22)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    count = f" x{rows[0].sequences}" if rows[0].sequences > 1 else ""
+    table.add_column(rows[0].group + count, no_wrap=True, min_width=22)
     for name in ("IoU", "worst", "dtSSD", "flicker", "static", "ghost", "cut", "lag", "ms"):
         table.add_column(name, justify="right", no_wrap=True, min_width=4)
     for row in rows:
