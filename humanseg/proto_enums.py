@@ -28,7 +28,7 @@ class ProtoEnum(Generic[Number, Choice]):
         """``names``: what follows ``prefix`` in the proto -> member."""
         self._unspecified = proto.Value(f"{prefix}UNSPECIFIED")
         self._number = {choice: proto.Value(prefix + name) for name, choice in names.items()}
-        self._choice = {number: choice for choice, number in self._number.items()}
+        self._choice: dict[int, Choice] = {int(number): choice for choice, number in self._number.items()}
         self._allowed = ", ".join(f"{prefix}{name} = {self._number[choice]}" for name, choice in names.items())
 
     def number(self, choice: Choice | None) -> Number:
@@ -43,7 +43,7 @@ class ProtoEnum(Generic[Number, Choice]):
         """
         if number == 0:
             return None
-        found = self._choice.get(number)  # type: ignore[call-overload]  # a NewType of int is an int
+        found = self._choice.get(number)
         if found is None:
             raise UnknownChoiceError(f"value {number} is not known, allowed are {self._allowed}")
         return found

@@ -120,7 +120,7 @@ def test_a_gray_png_of_few_bits_is_scaled_up(depth: int) -> None:
 
 @pytest.mark.parametrize("color", [0, 2, 4, 6])
 def test_sixteen_bits_are_refused_by_name(color: int) -> None:
-    with pytest.raises(DecodeError, match="PNG is 16-bit .*, allowed are 8 bits a channel"):
+    with pytest.raises(DecodeError, match=r"PNG is 16-bit .*, allowed are 8 bits a channel"):
         decode_picture(png_by_hand(Size(1, 1), 16, color, bytes(9)), *LIMITS, exif=True)
 
 
