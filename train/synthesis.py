@@ -75,7 +75,7 @@ def composite(person: Sample, background: Picture, canvas: Size, rng: np.random.
     alpha8 = cv.erode(small.alpha, 3) if rng.random() < 0.4 else small.alpha
     alpha = cv.gauss(alpha8, float(rng.uniform(0.4, 0.9))).astype(np.float32) * np.float32(1 / 255)
     colors = foreground_colors(small.picture, alpha)
-    behind = _cover(background, canvas, rng)
+    behind = fill_canvas_randomly(background, canvas, rng)
     if rng.random() < 0.4:
         behind = cv.gauss(behind, float(rng.uniform(0.5, 3.0)))
     colors = _match_light(colors, alpha, behind, rng)
@@ -123,7 +123,7 @@ def _choose_place(person: Sample, borders: Borders, canvas: Size, rng: np.random
     return scale, math.floor(x), math.floor(y)
 
 
-def _cover(background: Picture, canvas: Size, rng: np.random.Generator) -> Picture:
+def fill_canvas_randomly(background: Picture, canvas: Size, rng: np.random.Generator) -> Picture:
     """A random cut of the background that fills the canvas, never squashed."""
     size = Size.of(background)
     scale = max(canvas.width / size.width, canvas.height / size.height) * rng.uniform(1.0, 1.6)

@@ -190,13 +190,57 @@ def _fuse_inside(
 
     fused, innovation, age = _correct(past, alpha, validity, parameters)
     state.noise += _NOISE_RATE * (min(_sampled_median(disagreement), _LARGEST_NOISE) - state.noise)
+    _remember(memory, gray, fused, innovation, age, capture_time_us)
+    return fused, None
+
+
+def _remember(memory: _Memory, gray: Plane, mask: Alpha, innovation: Field, age: Field, capture_time_us: int) -> None:
     np.copyto(memory.gray, gray)
-    np.copyto(memory.mask, cv.scale_add(fused, _MASK_SCALE, 0.5), casting="unsafe")
+    np.copyto(memory.mask, cv.scale_add(mask, _MASK_SCALE, 0.5), casting="unsafe")
     innovation8 = cv.scale_to_u8(innovation, _INNOVATION_SCALE, _INNOVATION_ZERO)
     memory.innovation = cv.resize_area(innovation8, _half(Size.of(gray)))
     memory.age = cv.scale_to_u8(age, _AGE_SCALE)
     memory.capture_time_us = capture_time_us
-    return fused, None
+
+
+def carry(
+    state: FusionState,
+    gray: Plane,
+    capture_time_us: int,
+    parameters: FusionParameters,
+    placement: Placement | None = None,
+) -> Alpha | None:
+    """Estimate the mask of a frame that the network did not see: the last fused one, carried along by the flow.
+
+    Arguments as in `fuse`; ``state`` is brought up to this frame and trusts its past half as much, and not at all where
+    the picture does not bear it out, so that the next new mask counts for more. The void of a letterboxed canvas is 0.
+
+    Returns the estimate, (H, W) float32 in [0, 1], the caller's own; or None where there is nothing to carry: no
+    frame before it, another size, too long a gap or another scene. ``state`` is then as it was.
+
+    Raises:
+        ValueError: gray is not (H, W) uint8.
+    """
+    if gray.ndim != 2 or gray.dtype != np.uint8:
+        raise ValueError(f"gray {gray.shape} {gray.dtype} must be (H, W) uint8")
+    inside = gray if placement is None else np.ascontiguousarray(placement.crop(gray))
+    memory = state.memory
+    if memory is None or _reason_to_start_anew(state, inside, capture_time_us) is not None:
+        return None
+    past = _carry_along(memory, inside)
+    validity, _ = _validity(inside.astype(np.float32), past, state.noise, parameters.sigma)
+    if cv.mean(validity) < SCENE_VALIDITY:
+        return None
+    # Below one an age is the share to which a pixel has a past at all; only the picture may take that away.
+    past.age *= np.float32(0.5)
+    np.maximum(past.age, np.float32(1.0), out=past.age)
+    past.age *= validity
+    _remember(memory, inside, past.mask, past.innovation, past.age, capture_time_us)
+    if placement is None or placement.inner == placement.canvas:
+        return past.mask
+    estimate = np.zeros(gray.shape, np.float32)
+    placement.crop(estimate)[:] = past.mask
+    return estimate
 
 
 def _reason_to_start_anew(state: FusionState, gray: Plane, capture_time_us: int) -> ResetReason | None:
