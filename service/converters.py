@@ -1,6 +1,6 @@
 """Protobuf to plain objects and back, and no decisions but one: an enum value that we do not know is a bad field.
 
-``message.picture`` is read exactly once: every access of a bytes field copies it (96 us for 1.4 MB, protobuf 7 upb).
+The picture of a frame and its mask never pass through a message: `service.wire` has them beside it.
 """
 
 import enum
@@ -84,14 +84,14 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
     return requested
 
 
-def received_frame(message: pb.Frame) -> ReceivedFrame:
+def received_frame(message: pb.Frame, picture: bytes | memoryview) -> ReceivedFrame:
     """A frame as sent; an unknown enum value is noted, since it costs the frame and not the stream."""
     unknown: list[tuple[str, str]] = []
     rotation = _choice(ROTATION, message.rotation, "rotation", unknown)
     return ReceivedFrame(
         frame_id=message.frame_id,
         capture_time_us=message.capture_time_us,
-        picture=message.picture,
+        picture=picture,
         width=message.width,
         height=message.height,
         rotation=rotation,
@@ -110,7 +110,7 @@ def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
     pixel_format = _choice(PIXEL_FORMAT, message.pixel_format, "pixel_format", complaints)
     rotation = _choice(ROTATION, message.rotation, "rotation", complaints)
     encoding = _choice(MASK_ENCODING, message.mask_encoding, "mask_encoding", complaints)
-    picture = message.picture
+    picture = message.picture  # once: every access of a bytes field copies it (96 us for 1.4 MB, protobuf 7 upb)
     if len(picture) > limits.max_frame_bytes:
         raise CallError(
             Reason.LIMIT_EXCEEDED,
@@ -189,14 +189,12 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
 
 
 def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock) -> pb.StreamSegmentResponse:
-    """A frame's mask."""
+    """All about a frame's mask but its bytes."""
     response = pb.StreamSegmentResponse()
-    # Field by field into the outer message: a FrameResult handed over as a whole is copied, mask and all.
     result = response.result
     result.frame_id = entry.frame_id
     result.capture_time_us = entry.capture_time_us
     result.outcome = pb.FRAME_OUTCOME_MASK
-    result.mask = mask.payload
     result.mask_encoding = MASK_ENCODING.number(mask.encoding)
     result.mask_width, result.mask_height = mask.size
     result.reset = _STATE_RESET.number(mask.reset)

@@ -11,13 +11,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from humanseg.v1 import segmentation_pb2 as pb
-from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from service import log
 from service.dispatcher import Dispatcher
 from service.metrics import MetricsEndpoint, ServiceMetrics
 from service.models import ModelCatalog
 from service.roster import Roster
-from service.rpc import SegmentationServicer
+from service.rpc import SegmentationServicer, register
 from service.settings import Settings
 from service.stream_protocol import SizeLimits
 
@@ -61,7 +60,7 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
     roster = Roster(metrics, settings.max_sessions)
     server = grpc.aio.server(options=channel_options(settings))
     servicer = SegmentationServicer(settings, catalog, dispatcher, roster, metrics, limits)
-    pb_grpc.add_SegmentationServiceServicer_to_server(servicer, server)
+    register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
