@@ -15,11 +15,12 @@ from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from humanseg.vision.decode import DecodeError, TooLargeError
 from service import converters, log
 from service.dispatcher import Dispatcher, DispatcherClosed
+from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.models import ModelCatalog
 from service.pipeline import FusionMemory
 from service.roster import Roster
-from service.session import Answer, DropAnswer, Incoming, MaskAnswer, Session, SessionTimeouts
+from service.session import Answer, DropAnswer, EstimateAnswer, Incoming, MaskAnswer, Session, SessionTimeouts
 from service.settings import Settings
 from service.stages import StageClock
 from service.status import internal, to_status
@@ -52,12 +53,14 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         settings: Settings,
         catalog: ModelCatalog,
         dispatcher: Dispatcher,
+        estimator: Estimator,
         roster: Roster,
         metrics: ServiceMetrics,
         limits: SizeLimits,
     ) -> None:
         self._catalog = catalog
         self._dispatcher = dispatcher
+        self._estimator = estimator
         self._roster = roster
         self._metrics = metrics
         self._limits = limits
@@ -79,7 +82,12 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._roster.refuse(error.reason)
             await _abort(context, error)
         session = Session(
-            _new_id(), StreamProtocol(self._catalog, self._limits), self._dispatcher, self._metrics, self._timeouts
+            _new_id(),
+            StreamProtocol(self._catalog, self._limits),
+            self._dispatcher,
+            self._estimator,
+            self._metrics,
+            self._timeouts,
         )
 
         async def answer(reply: Answer) -> None:
@@ -104,7 +112,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._roster.leave(session, outcome)
             log.event(
                 "session_closed", session=session.session_id, label=session.label, model=session.model,
-                outcome=outcome, masks=session.masks, drops=session.drops,
+                outcome=outcome, masks=session.masks, estimates=session.estimates, drops=session.drops,
             )  # fmt: skip
         if ended_by is not None:
             await _abort(context, ended_by)
@@ -155,6 +163,10 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
                 return CutResponse(converters.accepted_message(reply, model, self._limits_message))
             case MaskAnswer():
                 return CutResponse(converters.mask_message(reply.entry, reply.mask, reply.clock), reply.mask.payload)
+            case EstimateAnswer():
+                return CutResponse(
+                    converters.estimate_message(reply.entry, reply.mask, reply.clock), reply.mask.payload
+                )
             case DropAnswer():
                 return CutResponse(converters.dropped_message(reply.entry, reply.reason, reply.detail, reply.clock))
             case _:

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from humanseg.v1 import segmentation_pb2 as pb
 from service import log
 from service.dispatcher import Dispatcher
+from service.estimator import Estimator
 from service.metrics import MetricsEndpoint, ServiceMetrics
 from service.models import ModelCatalog
 from service.roster import Roster
@@ -57,9 +58,10 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
     metrics.describe_engines(catalog.infos)
     limits = SizeLimits(settings.max_frame_bytes, settings.max_frame_px, settings.max_side_px)
     dispatcher = Dispatcher(catalog, limits, metrics, threads=settings.runner_threads)
+    estimator = Estimator(catalog, limits, threads=settings.runner_threads)
     roster = Roster(metrics, settings.max_sessions)
     server = grpc.aio.server(options=channel_options(settings))
-    servicer = SegmentationServicer(settings, catalog, dispatcher, roster, metrics, limits)
+    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits)
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -87,6 +89,7 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
         lag.cancel()
         await asyncio.gather(lag, return_exceptions=True)
         dispatcher.close()
+        estimator.close()
     log.event("stopped", sessions_cut=len(roster))
 
 

@@ -15,7 +15,7 @@ from engines.registry import DEFAULT_ENGINE, open_runner
 from engines.runner import EngineFailedError, Runner, RunnerInfo
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import TemporalFusion
+from humanseg.options import Estimates, TemporalFusion
 from humanseg.vision.arrays import AlphaBatch, Batch, Size
 from humanseg.vision.decode import DecodeError
 from humanseg.vision.orientation import Rotation
@@ -73,7 +73,7 @@ def task(level: int, *, broken: bool = False, upright: bool = False) -> PictureT
     return PictureTask(
         picture=picture, pixel_format=PixelFormat.JPEG if broken else PixelFormat.RGB24, size=size,
         rotation=Rotation.DEG_0, mirrored=False, encoding=MaskEncoding.ALPHA8, mask_size=None,
-        fusion=TemporalFusion.HIGH, capture_time_us=1, exif=False,
+        fusion=TemporalFusion.HIGH, estimates=Estimates.OFF, capture_time_us=1, exif=False,
     )  # fmt: skip
 
 
