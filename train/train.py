@@ -28,7 +28,7 @@ from train.networks import NETWORKS
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
 from train.sheet import write_prediction_sheet
-from train.validation import Predictor, judge_photos, mean_iou, overall_iou
+from train.validation import Predictor, judge_photos, letterboxed, mean_boundary_f, mean_iou, overall_iou
 
 #: A checkpoint at least this often; a kill costs no more.
 CHECKPOINT_INTERVAL_S = 300.0
@@ -267,8 +267,8 @@ class Run:
         with averaged_weights_in(self.state.model, self.state.averaged):
             by_source = judge_photos(
                 tqdm(self.split.validation, desc="validation", unit="photo", leave=False, mininterval=2.0),
-                predict, preset.canvases.landscape, preset.canvases.upright,
-            )  # fmt: skip
+                letterboxed(predict, preset.canvases.landscape, preset.canvases.upright),
+            )
             shown = _spread(self.split.validation, SHEET_PHOTOS)
             write_prediction_sheet(
                 self.out / f"epoch_{epoch + 1:02}.png",
@@ -278,8 +278,10 @@ class Run:
                 preset.canvases.upright,
             )
         overall = overall_iou(by_source)
-        parts = ", ".join(f"{source} {mean_iou(counts):.4f}" for source, counts in by_source.items())
-        print(f"epoch {epoch + 1}: mean IoU {overall:.4f} ({parts})", flush=True)
+        parts = ", ".join(
+            f"{source} {mean_iou(scores):.4f} / {mean_boundary_f(scores):.3f}" for source, scores in by_source.items()
+        )
+        print(f"epoch {epoch + 1}: mean IoU {overall:.4f} (IoU / boundary F: {parts})", flush=True)
         return overall
 
 

@@ -181,6 +181,18 @@ def dilate(array: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     return cast(NDArray[np.uint8], cv2.dilate(array, np.ones((side_px, side_px), np.uint8)))
 
 
+def distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Euclidean distance in pixels of each pixel to the nearest True one; (H, W), at least one of them True."""
+    return cast(NDArray[np.float32], cv2.distanceTransform(np.uint8(1) - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+
+
+def parts(mask: NDArray[np.bool_]) -> list[int]:
+    """Areas in pixels of the connected parts of an (H, W) mask, diagonal neighbors joined; in no order."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    areas: list[int] = stats[1:, cv2.CC_STAT_AREA].tolist()
+    return areas
+
+
 def filter2d(array: NDArray[np.uint8], kernel: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Correlate uint8 with a small kernel, mirrored at the border."""
     return cast(NDArray[np.uint8], cv2.filter2D(array, -1, kernel))
