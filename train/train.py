@@ -22,7 +22,7 @@ from tqdm import tqdm
 from humanseg.vision.arrays import AlphaBatch, Batch
 from train.checkpoint import AveragedWeights, CheckpointError, RunState, load_network, restore_run, save_checkpoint
 from train.data import DataError, Photo, Split, find_photos, split_photos
-from train.loader import BatchStream, LabeledBatch, PlannedBatch, plan_epoch
+from train.loader import BatchStream, LabeledBatch, PlannedBatch, SampleMaker, plan_epoch
 from train.losses import distillation_loss, segmentation_loss
 from train.networks import NETWORKS
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
@@ -176,6 +176,7 @@ class Run:
         torch.manual_seed(preset.seed)
         self.preset = preset
         self.split = split
+        self.maker = SampleMaker(split, preset)
         self.out = out
         self.device = device
         self.loader_threads = loader_threads
@@ -228,7 +229,7 @@ class Run:
         rate = preset.learning_rate
         label = f"epoch {epoch + 1}/{preset.epochs} at {canvases[0].landscape}"
         with (
-            BatchStream(planned, self.split, preset, canvases, self.loader_threads) as batches,
+            BatchStream(planned, self.maker, canvases, self.loader_threads) as batches,
             tqdm(batches, desc=label, total=len(planned), unit="step", mininterval=2.0) as bar,
         ):
             for done, batch in enumerate(bar, start=1):

@@ -16,7 +16,7 @@ from support.photos import write_photo
 from train import evaluate, export, preview
 from train.checkpoint import CheckpointError, load_network, read_checkpoint
 from train.data import Split, find_photos, split_photos
-from train.loader import make_batch, plan_epoch
+from train.loader import SampleMaker, plan_epoch
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
 from train.train import Run, learning_rate_factor
@@ -59,7 +59,7 @@ def test_an_epoch_shows_every_photo_once_and_depends_on_the_seed_alone(data: Pat
     assert first != second
     names = sorted(photo.name for planned in first for photo in planned.photos)
     assert names == sorted(photo.name for photo in split.train)
-    one, other = (make_batch(first[0], split, preset, CANVASES) for _ in range(2))
+    one, other = (SampleMaker(split, preset).batch(first[0], CANVASES) for _ in range(2))
     assert torch.equal(one.frames, other.frames)
     assert torch.equal(one.alpha, other.alpha)
 
