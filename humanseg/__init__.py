@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Answer,
         Dropped,
         DropReason,
+        Estimated,
         Limits,
         MaskAnswer,
         ModelInfo,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     )
     from humanseg.frames import FrameError, PixelFormat, RawFrame, TimedFrame
     from humanseg.masks import MaskEncoding, MaskError
-    from humanseg.options import FramePolicy, TemporalFusion
+    from humanseg.options import Estimates, FramePolicy, TemporalFusion
     from humanseg.session_config import SessionConfig
     from humanseg.stream import SegmentationStream
     from humanseg.vision.arrays import Size
@@ -64,8 +65,8 @@ __version__ = "0.1.0"
 #: Where each public name comes from.
 _MODULES = {
     "humanseg.answers": (
-        "Accepted", "Answer", "DropReason", "Dropped", "Limits", "MaskAnswer", "ModelInfo", "ModelList", "Notice",
-        "NoticeReason", "Segmented", "StageTimes", "StateReset",
+        "Accepted", "Answer", "DropReason", "Dropped", "Estimated", "Limits", "MaskAnswer", "ModelInfo", "ModelList",
+        "Notice", "NoticeReason", "Segmented", "StageTimes", "StateReset",
     ),
     "humanseg.client": ("ClientOptions", "SegmentationClient"),
     "humanseg.errors": (
@@ -76,7 +77,7 @@ _MODULES = {
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
-    "humanseg.options": ("FramePolicy", "TemporalFusion"),
+    "humanseg.options": ("Estimates", "FramePolicy", "TemporalFusion"),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.stream": ("SegmentationStream",),
     "humanseg.vision.arrays": ("Size",),
@@ -94,6 +95,8 @@ __all__ = [
     "DeadlineError",
     "DropReason",
     "Dropped",
+    "Estimated",
+    "Estimates",
     "FieldViolation",
     "FrameDroppedError",
     "FrameError",

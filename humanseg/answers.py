@@ -120,6 +120,19 @@ class MaskAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimated:
+    """A frame that the network did not see, with an earlier frame's mask carried along the optical flow.
+
+    Only where `SessionConfig.estimates` asks for it; ``alpha8`` as in `MaskAnswer`.
+    """
+
+    frame_id: int
+    capture_time_us: int
+    alpha8: Alpha8
+    times: StageTimes
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """A frame without a mask: why, and the same in words."""
 
@@ -139,7 +152,7 @@ class Notice:
 
 
 #: What iterating over a stream yields.
-Answer = Accepted | MaskAnswer | Dropped | Notice
+Answer = Accepted | MaskAnswer | Estimated | Dropped | Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +210,17 @@ def read_segmented(message: pb.SegmentResponse) -> Segmented:
     return Segmented(alpha8, _read_model(message.model), _read_times(message.times))
 
 
-def _read_result(message: pb.FrameResult) -> MaskAnswer | Dropped:
+def _read_result(message: pb.FrameResult) -> MaskAnswer | Estimated | Dropped:
     times = _read_times(message.times)
-    if message.outcome != pb.FRAME_OUTCOME_MASK:
+    if message.outcome not in (pb.FRAME_OUTCOME_MASK, pb.FRAME_OUTCOME_ESTIMATE):
         reason = _member(DropReason, pb.DropReason.DESCRIPTOR, message.drop_reason)
         return Dropped(message.frame_id, message.capture_time_us, reason, message.drop_detail, times)
-    reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None
     encoding = MASK_ENCODING.choice(message.mask_encoding) or MaskEncoding.ALPHA8
     # `message.mask` is read once: every access of a bytes field copies it.
     alpha8 = decode_mask(message.mask, encoding, Size(message.mask_width, message.mask_height))
+    if message.outcome == pb.FRAME_OUTCOME_ESTIMATE:
+        return Estimated(message.frame_id, message.capture_time_us, alpha8, times)
+    reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None
     return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times)
 
 

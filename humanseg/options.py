@@ -16,3 +16,10 @@ class FramePolicy(enum.Enum):
 
     NEWEST = enum.auto()
     EVERY = enum.auto()
+
+
+class Estimates(enum.Enum):
+    """Which frames that the network does not see are answered with an earlier mask carried along the optical flow."""
+
+    OFF = enum.auto()
+    SUPERSEDED = enum.auto()

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import FramePolicy, TemporalFusion
-from humanseg.proto_enums import FRAME_POLICY, MASK_ENCODING, PIXEL_FORMAT, ROTATION, TEMPORAL_FUSION
+from humanseg.options import Estimates, FramePolicy, TemporalFusion
+from humanseg.proto_enums import ESTIMATES, FRAME_POLICY, MASK_ENCODING, PIXEL_FORMAT, ROTATION, TEMPORAL_FUSION
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
@@ -26,6 +26,7 @@ class SessionConfig:
         mask_size: size of the masks in pixels; None for each frame's own.
         frame_policy: NEWEST for live video (late frames are dropped), EVERY for offline work (the sender waits).
         label: the caller's own name for this session in the server's log; at most 64 printable ASCII characters.
+        estimates: SUPERSEDED asks for an estimate (`Estimated`) of the mask of a frame that NEWEST would drop.
     """
 
     size: Size
@@ -38,6 +39,7 @@ class SessionConfig:
     mask_size: Size | None = None
     frame_policy: FramePolicy = FramePolicy.NEWEST
     label: str = ""
+    estimates: Estimates = Estimates.OFF
 
     def __post_init__(self) -> None:
         # A plain (width, height) is welcome; what is out of range is for the server to name.
@@ -63,6 +65,7 @@ class SessionConfig:
             mask_height=mask_size.height,
             frame_policy=FRAME_POLICY.number(self.frame_policy),
             session_label=self.label,
+            estimates=ESTIMATES.number(self.estimates),
         )
 
     @classmethod
@@ -83,4 +86,5 @@ class SessionConfig:
             mask_size=Size(message.mask_width, message.mask_height) if message.mask_width else None,
             frame_policy=FRAME_POLICY.choice(message.frame_policy) or FramePolicy.NEWEST,
             label=message.session_label,
+            estimates=ESTIMATES.choice(message.estimates) or Estimates.OFF,
         )

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from grpc import aio
 
-from humanseg.answers import Accepted, Answer, Dropped, Limits, MaskAnswer, read_answer
+from humanseg.answers import Accepted, Answer, Dropped, Estimated, Limits, MaskAnswer, read_answer
 from humanseg.errors import (
     CallCancelledError,
     CallStatus,
@@ -308,7 +308,7 @@ class SegmentationStream:
                 is_first, self._accepted = self._accepted is None, answer
                 if not is_first:
                     self._answers.append(answer)
-            case MaskAnswer() | Dropped():
+            case MaskAnswer() | Estimated() | Dropped():
                 self._unanswered -= 1
                 self._answers.append(answer)
             case _:

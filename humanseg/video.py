@@ -52,7 +52,7 @@ class VideoReader:
         VideoError: while iterating: no picture in it, or it breaks off.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._path = path
         try:
             self._container = av.open(path)
@@ -109,7 +109,7 @@ class VideoReader:
             yield from packet.decode()
 
 
-def read_rgb(path: Path) -> Iterator[Picture]:
+def read_rgb(path: Path | str) -> Iterator[Picture]:
     """The pictures of a video file, (H, W, 3) uint8 RGB, upright.
 
     Raises:

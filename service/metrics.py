@@ -43,6 +43,7 @@ class ServiceMetrics:
         self._stage_cpu = {stage: stage_cpu.labels(stage) for stage in STAGES}
         self._frames = Counter("humanseg_frames", "Frames answered", ["outcome", "reason"], registry=self.registry)
         self._masks = self._frames.labels("mask", "")
+        self._estimates = self._frames.labels("estimate", "")
         self._resets = Counter("humanseg_fusion_resets", "Fusion states given up", ["reason"], registry=self.registry)
         self.stills = Counter("humanseg_stills", "Still pictures answered", ["outcome"], registry=self.registry)
         self.sessions_active = Gauge("humanseg_sessions_active", "Streams open now", registry=self.registry)
@@ -79,6 +80,11 @@ class ServiceMetrics:
     def frame_answered(self, clock: StageClock) -> None:
         """Count a mask and the time spent on it."""
         self._masks.inc()
+        self.observe_stages(clock)
+
+    def frame_estimated(self, clock: StageClock) -> None:
+        """Count an estimate and the time spent on it."""
+        self._estimates.inc()
         self.observe_stages(clock)
 
     def observe_stages(self, clock: StageClock) -> None:

@@ -1,6 +1,7 @@
 """The work on one picture as plain functions, without asyncio: `prepare` up to the engine, `finish` after it.
 
-Both run on whatever thread the dispatcher gives them; times are taken here and nowhere else.
+`estimate` takes the place of engine and `finish` for a frame that is not to be segmented. All run on whatever thread
+the caller gives them; times are taken here and nowhere else.
 """
 
 from dataclasses import dataclass, field
@@ -8,13 +9,13 @@ from dataclasses import dataclass, field
 from engines.metadata import ModelMetadata
 from humanseg.frames import PixelFormat, view_frame
 from humanseg.masks import MaskEncoding, encode_mask
-from humanseg.options import TemporalFusion
+from humanseg.options import Estimates, TemporalFusion
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha, Picture, Size
 from humanseg.vision.decode import DecodeError, ScaledPicture, decode_jpeg_scaled, decode_picture, picture_size
 from humanseg.vision.letterbox import Placement, choose_canvas, fill_canvas, letterbox_frame, restore8
 from humanseg.vision.orientation import Rotation, to_sent, upright_size
-from humanseg.vision.temporal import PARAMETERS, FusionState, ResetReason, fuse
+from humanseg.vision.temporal import PARAMETERS, FusionState, ResetReason, carry, fuse
 from service.stages import StageClock
 from service.stream_protocol import SizeLimits
 
@@ -32,6 +33,8 @@ class PictureTask:
     encoding: MaskEncoding
     mask_size: Size | None
     fusion: TemporalFusion
+    estimates: Estimates
+    """Whether later frames may want this one's mask for an estimate, also where fusion is OFF."""
     capture_time_us: int
     exif: bool
     """Whether a JPEG's EXIF orientation is applied (stills) or ignored (streams)."""
@@ -64,6 +67,11 @@ class _Fit:
     geometry: tuple[Size, Size]
     orientation: tuple[Rotation, bool]
 
+    @classmethod
+    def of(cls, model: str, prepared: Prepared, task: PictureTask) -> "_Fit":
+        placement = prepared.placement
+        return cls(model, (placement.canvas, placement.inner), (task.rotation, task.mirrored))
+
 
 @dataclass(slots=True)
 class FusionMemory:
@@ -71,23 +79,41 @@ class FusionMemory:
 
     state: FusionState = field(default_factory=FusionState)
     fit: _Fit | None = None
+    is_unfused: bool = False
+    """The state holds one frame's own mask, kept for estimates: nothing to fuse the next one with."""
 
     def forget(self) -> None:
         """Start anew with the next frame, for example after fusion was OFF."""
         self.state = FusionState()
         self.fit = None
+        self.is_unfused = False
 
     def fuse(self, model: str, prepared: Prepared, task: PictureTask, alpha: Alpha) -> tuple[Alpha, ResetReason | None]:
         """Fuse a canvas-sized alpha with the past; says why where the past was given up instead."""
-        placement = prepared.placement
-        fit = _Fit(model, (placement.canvas, placement.inner), (task.rotation, task.mirrored))
+        fit = _Fit.of(model, prepared, task)
         forced = self._why_unfit(fit)
-        if forced is not None:
+        if forced is not None or self.is_unfused:
             self.forget()
         self.fit = fit
         gray = cv.rgb_to_gray(prepared.network_input)
-        fused, reset = fuse(self.state, gray, alpha, task.capture_time_us, PARAMETERS[task.fusion], placement)
+        fused, reset = fuse(self.state, gray, alpha, task.capture_time_us, PARAMETERS[task.fusion], prepared.placement)
         return fused, forced or reset
+
+    def keep(self, model: str, prepared: Prepared, task: PictureTask, alpha: Alpha) -> None:
+        """Remember a canvas-sized alpha as it is, for `estimate`, while fusion is OFF."""
+        self.forget()
+        self.fit = _Fit.of(model, prepared, task)
+        self.is_unfused = True
+        gray = cv.rgb_to_gray(prepared.network_input)
+        # Without a past, fusion takes a mask as it is, at every level.
+        fuse(self.state, gray, alpha, task.capture_time_us, PARAMETERS[TemporalFusion.LOW], prepared.placement)
+
+    def estimate(self, model: str, prepared: Prepared, task: PictureTask) -> Alpha | None:
+        """The last mask, canvas-sized, as it would lie on this picture; None where nothing fits. Changes nothing."""
+        if self.fit != _Fit.of(model, prepared, task):
+            return None
+        gray = cv.rgb_to_gray(prepared.network_input)
+        return carry(self.state, gray, task.capture_time_us, prepared.placement)
 
     def _why_unfit(self, fit: _Fit) -> ResetReason | None:
         if self.fit is None or fit == self.fit:
@@ -152,11 +178,34 @@ def finish(
 ) -> EncodedMask:
     """Fuse over time, bring the mask back onto the picture as it was sent, and encode it."""
     reset = None
-    if task.fusion is TemporalFusion.OFF:
-        memory.forget()
-    else:
+    if task.fusion is not TemporalFusion.OFF:
         with clock.stage("fusion"):
             alpha, reset = memory.fuse(metadata.name, prepared, task, alpha)
+    elif task.estimates is not Estimates.OFF:
+        with clock.stage("fusion"):
+            memory.keep(metadata.name, prepared, task, alpha)
+    else:
+        memory.forget()
+    return _encode(task, prepared, alpha, reset, clock)
+
+
+def estimate(
+    task: PictureTask, metadata: ModelMetadata, prepared: Prepared, memory: FusionMemory, clock: StageClock
+) -> EncodedMask | None:
+    """What `finish` gives, without the engine: the last mask carried along the flow. ``memory`` stays as it is.
+
+    None where there is nothing to carry: no mask of the same model and geometry before it, too long a gap, another
+    scene.
+    """
+    with clock.stage("fusion"):
+        alpha = memory.estimate(metadata.name, prepared, task)
+    return None if alpha is None else _encode(task, prepared, alpha, None, clock)
+
+
+def _encode(
+    task: PictureTask, prepared: Prepared, alpha: Alpha, reset: ResetReason | None, clock: StageClock
+) -> EncodedMask:
+    """Bring a canvas-sized alpha back onto the picture as it was sent."""
     with clock.stage("postprocess"):
         sent_size = task.mask_size or prepared.sent_size
         mask = restore8(alpha, prepared.placement, upright_size(sent_size, task.rotation))

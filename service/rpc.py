@@ -5,7 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 
@@ -15,11 +15,12 @@ from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from humanseg.vision.decode import DecodeError, TooLargeError
 from service import converters, log
 from service.dispatcher import Dispatcher, DispatcherClosed
+from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.models import ModelCatalog
 from service.pipeline import FusionMemory
 from service.roster import Roster
-from service.session import Answer, DropAnswer, Incoming, MaskAnswer, Session, SessionTimeouts
+from service.session import Answer, DropAnswer, EstimateAnswer, Incoming, MaskAnswer, Session, SessionTimeouts
 from service.settings import Settings
 from service.stages import StageClock
 from service.status import internal, to_status
@@ -33,8 +34,9 @@ from service.stream_protocol import (
     check_model,
     invalid,
 )
+from service.wire import CutRequest, CutResponse, cut_request, join_response
 
-StreamContext = grpc.aio.ServicerContext[pb.StreamSegmentRequest, pb.StreamSegmentResponse]
+StreamContext = grpc.aio.ServicerContext[CutRequest, CutResponse]
 StillContext = grpc.aio.ServicerContext[pb.SegmentRequest, pb.SegmentResponse]
 ListContext = grpc.aio.ServicerContext[pb.ListModelsRequest, pb.ListModelsResponse]
 
@@ -44,19 +46,21 @@ ABORT_TIMEOUT_S = 10.0
 
 
 class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
-    """Answers the calls of ``humanseg.v1.SegmentationService``."""
+    """Answers the calls of ``humanseg.v1.SegmentationService``; `register` adds it to a server."""
 
     def __init__(
         self,
         settings: Settings,
         catalog: ModelCatalog,
         dispatcher: Dispatcher,
+        estimator: Estimator,
         roster: Roster,
         metrics: ServiceMetrics,
         limits: SizeLimits,
     ) -> None:
         self._catalog = catalog
         self._dispatcher = dispatcher
+        self._estimator = estimator
         self._roster = roster
         self._metrics = metrics
         self._limits = limits
@@ -67,9 +71,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             for info in catalog.infos
         }
 
-    # The stubs know only servicers that yield; grpc.aio also takes one that calls context.write.
+    # The stubs know only servicers that yield messages; grpc.aio also takes one that calls context.write.
     async def StreamSegment(  # type: ignore[override]  # noqa: N802  # the contract's name
-        self, request_iterator: AsyncIterator[pb.StreamSegmentRequest], context: StreamContext
+        self, request_iterator: AsyncIterator[CutRequest], context: StreamContext
     ) -> None:
         """One session, from its config to its end."""
         try:
@@ -78,7 +82,12 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._roster.refuse(error.reason)
             await _abort(context, error)
         session = Session(
-            _new_id(), StreamProtocol(self._catalog, self._limits), self._dispatcher, self._metrics, self._timeouts
+            _new_id(),
+            StreamProtocol(self._catalog, self._limits),
+            self._dispatcher,
+            self._estimator,
+            self._metrics,
+            self._timeouts,
         )
 
         async def answer(reply: Answer) -> None:
@@ -103,7 +112,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._roster.leave(session, outcome)
             log.event(
                 "session_closed", session=session.session_id, label=session.label, model=session.model,
-                outcome=outcome, masks=session.masks, drops=session.drops,
+                outcome=outcome, masks=session.masks, estimates=session.estimates, drops=session.drops,
             )  # fmt: skip
         if ended_by is not None:
             await _abort(context, ended_by)
@@ -147,25 +156,46 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._metrics.observe_stages(clock)
         return converters.still_message(mask, self._models[model], clock)
 
-    def _message(self, reply: Answer) -> pb.StreamSegmentResponse:
+    def _message(self, reply: Answer) -> CutResponse:
         match reply:
             case ConfigEntry():
-                return converters.accepted_message(reply, self._models[reply.config.model], self._limits_message)
+                model = self._models[reply.config.model]
+                return CutResponse(converters.accepted_message(reply, model, self._limits_message))
             case MaskAnswer():
-                return converters.mask_message(reply.entry, reply.mask, reply.clock)
+                return CutResponse(converters.mask_message(reply.entry, reply.mask, reply.clock), reply.mask.payload)
+            case EstimateAnswer():
+                return CutResponse(
+                    converters.estimate_message(reply.entry, reply.mask, reply.clock), reply.mask.payload
+                )
             case DropAnswer():
-                return converters.dropped_message(reply.entry, reply.reason, reply.detail, reply.clock)
+                return CutResponse(converters.dropped_message(reply.entry, reply.reason, reply.detail, reply.clock))
             case _:
-                return converters.notice_message(reply)
+                return CutResponse(converters.notice_message(reply))
 
 
-async def _incoming(requests: AsyncIterator[pb.StreamSegmentRequest]) -> AsyncIterator[Incoming]:
+def register(servicer: SegmentationServicer, server: grpc.aio.Server) -> None:
+    """Add the servicer as the generated code does, but for the messages of `service.wire` on the stream."""
+    name = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "StreamSegment": grpc.stream_stream_rpc_method_handler(servicer.StreamSegment, cut_request, join_response),
+        "Segment": grpc.unary_unary_rpc_method_handler(
+            servicer.Segment, pb.SegmentRequest.FromString, pb.SegmentResponse.SerializeToString
+        ),
+        "ListModels": grpc.unary_unary_rpc_method_handler(
+            servicer.ListModels, pb.ListModelsRequest.FromString, pb.ListModelsResponse.SerializeToString
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+    server.add_registered_method_handlers(name, handlers)
+
+
+async def _incoming(requests: AsyncIterator[CutRequest]) -> AsyncIterator[Incoming]:
     async for request in requests:
-        match request.WhichOneof("message"):
+        match request.message.WhichOneof("message"):
             case "frame":
-                yield converters.received_frame(request.frame)
+                yield converters.received_frame(request.message.frame, request.picture)
             case "config":
-                yield converters.requested_config(request.config)
+                yield converters.requested_config(request.message.config)
             case _:
                 message = "a message without config or frame (or with a field of a newer release); set one of them"
                 raise ProtocolViolation(Reason.MESSAGE_EMPTY, message, fields=[("message", message)])

@@ -11,13 +11,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from humanseg.v1 import segmentation_pb2 as pb
-from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from service import log
 from service.dispatcher import Dispatcher
+from service.estimator import Estimator
 from service.metrics import MetricsEndpoint, ServiceMetrics
 from service.models import ModelCatalog
 from service.roster import Roster
-from service.rpc import SegmentationServicer
+from service.rpc import SegmentationServicer, register
 from service.settings import Settings
 from service.stream_protocol import SizeLimits
 
@@ -58,10 +58,11 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
     metrics.describe_engines(catalog.infos)
     limits = SizeLimits(settings.max_frame_bytes, settings.max_frame_px, settings.max_side_px)
     dispatcher = Dispatcher(catalog, limits, metrics, threads=settings.runner_threads)
+    estimator = Estimator(catalog, limits, threads=settings.runner_threads)
     roster = Roster(metrics, settings.max_sessions)
     server = grpc.aio.server(options=channel_options(settings))
-    servicer = SegmentationServicer(settings, catalog, dispatcher, roster, metrics, limits)
-    pb_grpc.add_SegmentationServiceServicer_to_server(servicer, server)
+    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits)
+    register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -88,6 +89,7 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
         lag.cancel()
         await asyncio.gather(lag, return_exceptions=True)
         dispatcher.close()
+        estimator.close()
     log.event("stopped", sessions_cut=len(roster))
 
 

@@ -17,6 +17,7 @@ from humanseg.vision.decode import DecodeError
 from service import log
 from service.converters import frame_task
 from service.dispatcher import Dispatcher, DispatcherClosed
+from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory
 from service.stages import StageClock
@@ -25,6 +26,7 @@ from service.stream_protocol import (
     ConfigEntry,
     DropEntry,
     DropReason,
+    EstimateEntry,
     FrameEntry,
     NoticeEntry,
     Reason,
@@ -57,6 +59,15 @@ class MaskAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class EstimateAnswer:
+    """A frame was not segmented, and an earlier mask carried along for it."""
+
+    entry: FrameEntry
+    mask: EncodedMask
+    clock: StageClock
+
+
+@dataclass(frozen=True, slots=True)
 class DropAnswer:
     """A frame has no mask."""
 
@@ -66,7 +77,7 @@ class DropAnswer:
     clock: StageClock
 
 
-Answer = ConfigEntry | NoticeEntry | MaskAnswer | DropAnswer
+Answer = ConfigEntry | NoticeEntry | MaskAnswer | EstimateAnswer | DropAnswer
 Incoming = RequestedConfig | ReceivedFrame
 
 
@@ -78,14 +89,17 @@ class Session:
         session_id: str,
         protocol: StreamProtocol,
         dispatcher: Dispatcher,
+        estimator: Estimator,
         metrics: ServiceMetrics,
         timeouts: SessionTimeouts,
     ) -> None:
         self.session_id = session_id
         self.masks = 0
+        self.estimates = 0
         self.drops = 0
         self._protocol = protocol
         self._dispatcher = dispatcher
+        self._estimator = estimator
         self._metrics = metrics
         self._timeouts = timeouts
         self._memory = FusionMemory()
@@ -169,6 +183,8 @@ class Session:
             match entry:
                 case FrameEntry():
                     reply: Answer = await self._segment(entry)
+                case EstimateEntry():
+                    reply = await self._estimate(entry)
                 case DropEntry():
                     reply = self._drop(entry, entry.reason, entry.detail, StageClock(entry.arrived_ns))
                 case _:
@@ -198,6 +214,21 @@ class Session:
         if mask.reset is not None:
             self._metrics.fusion_reset(mask.reset.name)
         return MaskAnswer(entry, mask, clock)
+
+    async def _estimate(self, entry: EstimateEntry) -> EstimateAnswer | DropAnswer:
+        frame = entry.frame
+        clock = StageClock(frame.arrived_ns)
+        clock.started()
+        try:
+            mask = await self._estimator.estimate(frame_task(frame), frame.config.model, self._memory, clock)
+        except (DecodeError, FrameError) as error:
+            return self._drop(frame, DropReason.UNDECODABLE, f"frame {frame.frame_id}: {error}", clock)
+        if mask is None:
+            return self._drop(frame, DropReason.SUPERSEDED, entry.detail, clock)
+        clock.answered()
+        self.estimates += 1
+        self._metrics.frame_estimated(clock)
+        return EstimateAnswer(frame, mask, clock)
 
     def _drop(self, entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> DropAnswer:
         clock.answered()

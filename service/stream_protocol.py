@@ -7,8 +7,9 @@ their answers; fuzzing and property tests drive it without a socket. The contrac
 States: OPEN, until the first config; RUNNING; CLOSED, when the client half-closed, the server's drain is over, or the
 protocol was violated. What was accepted before is still answered in CLOSED, except after a violation.
 
-Bounded: at most one frame waits under NEWEST, at most `EVERY_WAITING` under EVERY, and at most `BACKLOG_LIMIT` answers
-altogether; beyond that `wants_input` is false and the shell stops reading, so that HTTP/2 holds the client back.
+Bounded: at most one frame waits under NEWEST, at most `EVERY_WAITING` under EVERY, at most `ESTIMATES_WAITING` pictures
+for an estimate, and at most `BACKLOG_LIMIT` answers altogether; beyond that `wants_input` is false and the shell stops
+reading, so that HTTP/2 holds the client back.
 """
 
 import enum
@@ -19,7 +20,7 @@ from typing import Protocol
 
 from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.masks import MaskEncoding
-from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.options import Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
@@ -28,6 +29,10 @@ from humanseg.vision.temporal import ResetReason
 EVERY_WAITING = 2
 #: Answers that may wait for the shell. A client that floods is held back here, not in memory.
 BACKLOG_LIMIT = 256
+#: Superseded frames that wait for an estimate: each holds its picture. The oldest gives way.
+ESTIMATES_WAITING = 4
+#: Estimates between two frames for the engine: were each as slow as the frames are fast, no mask would ever come.
+ESTIMATES_IN_A_ROW = 8
 LABEL_LIMIT = 64
 
 
@@ -140,6 +145,7 @@ class RequestedConfig:
     mask_height: int = 0
     policy: FramePolicy | None = None
     label: str = ""
+    estimates: Estimates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,7 @@ class StreamConfig:
     mask_size: Size | None
     policy: FramePolicy
     label: str
+    estimates: Estimates
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +214,27 @@ class DropEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class EstimateEntry:
+    """Answer this frame, which was superseded, with an estimate; as dropped where there is nothing to make one of."""
+
+    frame: FrameEntry
+    detail: str
+    """Why the network does not see it."""
+
+    def dropped(self) -> DropEntry:
+        """The same frame without a mask."""
+        frame = self.frame
+        return DropEntry(frame.frame_id, frame.capture_time_us, DropReason.SUPERSEDED, self.detail, frame.arrived_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeEntry:
     """Tell the client that the server stops in ``time_left_s``."""
 
     time_left_s: float
 
 
-Entry = ConfigEntry | FrameEntry | DropEntry | NoticeEntry
+Entry = ConfigEntry | FrameEntry | EstimateEntry | DropEntry | NoticeEntry
 
 
 class State(enum.Enum):
@@ -235,6 +256,7 @@ class StreamProtocol:
         self._last_frame_id: int | None = None
         self._entries: deque[Entry] = deque()
         self._waiting_frames = 0
+        self._estimates_in_a_row = 0
 
     @property
     def state(self) -> State:
@@ -319,6 +341,11 @@ class StreamProtocol:
         entry = self._entries.popleft()
         if isinstance(entry, FrameEntry):
             self._waiting_frames -= 1
+            self._estimates_in_a_row = 0
+        elif isinstance(entry, EstimateEntry):
+            if self._estimates_in_a_row == ESTIMATES_IN_A_ROW:
+                return entry.dropped()
+            self._estimates_in_a_row += 1
         return entry
 
     def _require_not_closed(self) -> None:
@@ -381,16 +408,21 @@ class StreamProtocol:
         )
 
     def _supersede_waiting(self, newer_id: int) -> None:
-        """Turn the frames that still wait into drops, in place, so that the order of answers holds."""
+        """Turn the frames that still wait into estimates or drops, in place, so that the order of answers holds."""
         if not self._waiting_frames:
             return
         for index, entry in enumerate(self._entries):
             if isinstance(entry, FrameEntry):
                 detail = f"frame {entry.frame_id}: frame {newer_id} arrived before the engine was free"
-                self._entries[index] = DropEntry(
-                    entry.frame_id, entry.capture_time_us, DropReason.SUPERSEDED, detail, entry.arrived_ns
-                )
+                estimate = EstimateEntry(entry, detail)
+                is_wanted = entry.config.estimates is Estimates.SUPERSEDED
+                self._entries[index] = estimate if is_wanted else estimate.dropped()
         self._waiting_frames = 0
+        waiting = [index for index, entry in enumerate(self._entries) if isinstance(entry, EstimateEntry)]
+        for index in waiting[:-ESTIMATES_WAITING]:
+            entry = self._entries[index]
+            if isinstance(entry, EstimateEntry):
+                self._entries[index] = entry.dropped()
 
 
 def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimits) -> StreamConfig:
@@ -422,6 +454,7 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         mask_size=mask_size,
         policy=requested.policy or FramePolicy.NEWEST,
         label=requested.label,
+        estimates=requested.estimates or Estimates.OFF,
     )
 
 

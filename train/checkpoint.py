@@ -99,6 +99,21 @@ def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, object]]:
     return network.eval(), {**preset, "steps_done": content["step"], "best_iou": content["best_iou"]}
 
 
+def load_weights(network: nn.Module, model: str, checkpoint: Path) -> None:
+    """Put the averaged weights of a checkpoint into a network of the same kind; nothing else of that run lives on.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of another network than ``model``.
+    """
+    content = read_checkpoint(checkpoint)
+    found = content["preset"]["model"]
+    if found != model:
+        raise CheckpointError(
+            f"{checkpoint} is of model {found!r}, not {model!r}; --init takes one of the same network"
+        )
+    network.load_state_dict(content["averaged"])
+
+
 def restore_run(path: Path, state: RunState, preset: dict[str, Any]) -> None:
     """Continue from a checkpoint.
 

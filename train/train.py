@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from humanseg.vision.arrays import AlphaBatch, Batch
-from train.checkpoint import AveragedWeights, CheckpointError, RunState, load_network, restore_run, save_checkpoint
+from train.checkpoint import (
+    AveragedWeights,
+    CheckpointError,
+    RunState,
+    load_network,
+    load_weights,
+    restore_run,
+    save_checkpoint,
+)
 from train.data import DataError, Photo, Split, find_photos, split_photos
 from train.loader import BatchStream, LabeledBatch, PlannedBatch, SampleMaker, plan_epoch
 from train.losses import distillation_loss, segmentation_loss
@@ -37,11 +45,13 @@ LARGEST_GRADIENT = 5.0
 SHEET_PHOTOS = 12
 LOG_COLUMNS = ("epoch", "step", "seconds", "loss", "learning_rate", "photos_per_s", "iou")
 
-EXAMPLES = """examples:
+EXAMPLES = r"""examples:
   python -m train.train --model medium --data ../shared/data/train --out runs/medium
   python -m train.train --model medium --data DATA --out runs/try --epochs 2     a short try
   python -m train.train --model small --data DATA --out runs/small --teacher runs/medium/best.pt
   the same command again                                                         goes on where it stopped
+  python -m train.train --model medium --data DATA --out runs/more --init runs/medium/best.pt \
+      --epochs 12 --learning-rate 8e-4 --small-share 0                           another cycle from those weights
 
 writes into --out: last.pt and best.pt (checkpoints), log.csv (a row an epoch), epoch_NN.png (predictions to look at).
 Then: python -m train.export, python -m train.evaluate.
@@ -59,7 +69,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", choices=sorted(PRESETS), default="medium", help="network and preset")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of <source>/images and masks")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and logs go")
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="begin with the weights of a checkpoint of the same network"
+    )
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
+    parser.add_argument("--learning-rate", type=float, help="at its highest, instead of the preset's")
+    parser.add_argument("--small-share", type=float, help="part of the run at the small input, instead of the preset's")
     parser.add_argument("--batch", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
     parser.add_argument(
@@ -171,7 +186,14 @@ class Run:
     """A run from its first step to its last."""
 
     def __init__(
-        self, preset: Preset, split: Split, out: Path, device: torch.device, backbone: str | None, loader_threads: int
+        self,
+        preset: Preset,
+        split: Split,
+        out: Path,
+        device: torch.device,
+        backbone: str | None,
+        loader_threads: int,
+        init: Path | None = None,
     ) -> None:
         torch.manual_seed(preset.seed)
         self.preset = preset
@@ -180,7 +202,9 @@ class Run:
         self.out = out
         self.device = device
         self.loader_threads = loader_threads
-        model = make_model(preset, backbone, device)
+        model = make_model(preset, "none" if init else backbone, device)
+        if init:
+            load_weights(model, preset.model, init)
         self.teacher = load_teacher(preset, device)
         self.state = RunState(model, make_optimizer(model, preset), AveragedWeights(model, preset.ema_decay))
         # How many batches an epoch has depends a little on its shuffle.
@@ -309,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     changes = {
         name: getattr(options, name)
-        for name in ("epochs", "batch", "seed", "teacher")
+        for name in ("epochs", "learning_rate", "small_share", "batch", "seed", "teacher")
         if getattr(options, name) is not None
     }
     preset = replace(PRESETS[options.model], **changes)
@@ -319,8 +343,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         split = split_photos(find_photos(options.data))
         options.out.mkdir(parents=True, exist_ok=True)
         run = Run(
-            preset, split, options.out, torch.device(options.device), options.backbone_weights, options.loader_threads
-        )
+            preset, split, options.out, torch.device(options.device), options.backbone_weights, options.loader_threads,
+            options.init,
+        )  # fmt: skip
         run.resume()
     except (DataError, WeightsError, CheckpointError, OSError) as error:
         print(f"train.train: {error}", file=sys.stderr)

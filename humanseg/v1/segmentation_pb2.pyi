@@ -158,7 +158,9 @@ class _FramePolicyEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FramePolic
     FRAME_POLICY_UNSPECIFIED: _FramePolicy.ValueType  # 0
     """In a config: the server decides, which is NEWEST. Never in an answer."""
     FRAME_POLICY_NEWEST: _FramePolicy.ValueType  # 1
-    """Live video: the newest frame waits, and an older one that still waits is answered DROPPED (SUPERSEDED)."""
+    """Live video: the newest frame waits, and an older one that still waits is answered DROPPED (SUPERSEDED), or with an
+    ESTIMATE where the config asks for them.
+    """
     FRAME_POLICY_EVERY: _FramePolicy.ValueType  # 2
     """Offline work: each frame is answered with a mask, and the flow control of the stream holds the client back."""
 
@@ -168,9 +170,41 @@ class FramePolicy(_FramePolicy, metaclass=_FramePolicyEnumTypeWrapper):
 FRAME_POLICY_UNSPECIFIED: FramePolicy.ValueType  # 0
 """In a config: the server decides, which is NEWEST. Never in an answer."""
 FRAME_POLICY_NEWEST: FramePolicy.ValueType  # 1
-"""Live video: the newest frame waits, and an older one that still waits is answered DROPPED (SUPERSEDED)."""
+"""Live video: the newest frame waits, and an older one that still waits is answered DROPPED (SUPERSEDED), or with an
+ESTIMATE where the config asks for them.
+"""
 FRAME_POLICY_EVERY: FramePolicy.ValueType  # 2
 """Offline work: each frame is answered with a mask, and the flow control of the stream holds the client back."""
+
+class _Estimates:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EstimatesEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Estimates.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    ESTIMATES_UNSPECIFIED: _Estimates.ValueType  # 0
+    """In a config: the server decides, which is OFF. Never in an answer."""
+    ESTIMATES_OFF: _Estimates.ValueType  # 1
+    """None."""
+    ESTIMATES_SUPERSEDED: _Estimates.ValueType  # 2
+    """Frames for which a newer one came before the engine was free (policy NEWEST)."""
+
+class Estimates(_Estimates, metaclass=_EstimatesEnumTypeWrapper):
+    """Which frames that the network does not see are answered with an estimate: the mask of the last frame that it saw,
+    carried along by the optical flow between both pictures.
+
+    An estimate is never promised. The frame is DROPPED as without this setting where there is no mask to carry (no frame
+    of the same model, size, rotation and mirroring before it), where `Frame.capture_time_us` says that the last mask is
+    more than half a second old or not older than the frame, where the picture has changed as a whole, and where more
+    frames are superseded than may be estimated: at most 4 wait for it, and at most 8 are estimated between two masks.
+    """
+
+ESTIMATES_UNSPECIFIED: Estimates.ValueType  # 0
+"""In a config: the server decides, which is OFF. Never in an answer."""
+ESTIMATES_OFF: Estimates.ValueType  # 1
+"""None."""
+ESTIMATES_SUPERSEDED: Estimates.ValueType  # 2
+"""Frames for which a newer one came before the engine was free (policy NEWEST)."""
 
 class _StateReset:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -223,6 +257,10 @@ class _FrameOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FrameOutc
     """There is a mask."""
     FRAME_OUTCOME_DROPPED: _FrameOutcome.ValueType  # 2
     """There is none; `drop_reason` says why."""
+    FRAME_OUTCOME_ESTIMATE: _FrameOutcome.ValueType  # 3
+    """The network did not see this frame: `mask` is an earlier frame's, carried along by the optical flow. Only where
+    `SessionConfig.estimates` asks for it.
+    """
 
 class FrameOutcome(_FrameOutcome, metaclass=_FrameOutcomeEnumTypeWrapper):
     """How a frame ended."""
@@ -233,6 +271,10 @@ FRAME_OUTCOME_MASK: FrameOutcome.ValueType  # 1
 """There is a mask."""
 FRAME_OUTCOME_DROPPED: FrameOutcome.ValueType  # 2
 """There is none; `drop_reason` says why."""
+FRAME_OUTCOME_ESTIMATE: FrameOutcome.ValueType  # 3
+"""The network did not see this frame: `mask` is an earlier frame's, carried along by the optical flow. Only where
+`SessionConfig.estimates` asks for it.
+"""
 
 class _DropReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -379,6 +421,7 @@ class SessionConfig(message.Message):
     MASK_HEIGHT_FIELD_NUMBER: builtins.int
     FRAME_POLICY_FIELD_NUMBER: builtins.int
     SESSION_LABEL_FIELD_NUMBER: builtins.int
+    ESTIMATES_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -407,6 +450,8 @@ class SessionConfig(message.Message):
     """What to do with frames that arrive too fast. Default NEWEST."""
     session_label: builtins.str
     """The client's own name for this session, for the server's log; at most 64 printable ASCII characters. Default empty."""
+    estimates: Estimates.ValueType
+    """Frames that are answered with an estimate instead of DROPPED. Default OFF."""
     def __init__(
         self,
         *,
@@ -422,10 +467,11 @@ class SessionConfig(message.Message):
         mask_height: builtins.int = ...,
         frame_policy: FramePolicy.ValueType = ...,
         session_label: builtins.str = ...,
+        estimates: Estimates.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["estimates", b"estimates", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -711,9 +757,9 @@ class FrameResult(message.Message):
     capture_time_us: builtins.int
     """The frame's own capture time, in microseconds."""
     outcome: FrameOutcome.ValueType
-    """Mask or dropped."""
+    """Mask, estimate or dropped."""
     mask: builtins.bytes
-    """The mask in `mask_encoding`; empty if dropped."""
+    """The mask or estimate in `mask_encoding`; empty if dropped."""
     mask_encoding: MaskEncoding.ValueType
     """Encoding of `mask`; unspecified if dropped."""
     mask_width: builtins.int
@@ -721,11 +767,13 @@ class FrameResult(message.Message):
     mask_height: builtins.int
     """Height of the mask in pixels; 0 if dropped."""
     drop_reason: DropReason.ValueType
-    """Why there is no mask; unspecified if there is one."""
+    """Why there is no mask; unspecified if there is one or an estimate."""
     drop_detail: builtins.str
-    """The same for people: what is wrong, the value seen, what is allowed. Empty if there is a mask."""
+    """The same for people: what is wrong, the value seen, what is allowed. Empty if there is a mask or an estimate."""
     reset: StateReset.ValueType
-    """Why this frame was segmented without regard to earlier ones; unspecified if it was not, or fusion is OFF."""
+    """Why this frame was segmented without regard to earlier ones; unspecified if it was not, or fusion is OFF, or this is
+    an estimate.
+    """
     @builtins.property
     def times(self) -> StageTimes:
         """Where the time went."""

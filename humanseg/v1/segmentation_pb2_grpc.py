@@ -68,8 +68,9 @@ class SegmentationServiceServicer:
         means its default, as in the first. It holds for the frames sent after it, is answered by another `accepted` in
         its place among the results, and resets the state that no longer fits, which the answer names. An unacceptable
         config ends the stream; nothing is applied by half.
-        4. Every frame gets exactly one `result` with its `frame_id`, in the order sent: a mask, or DROPPED with a reason.
-        Ids grow; a repeated or smaller one ends the stream with INVALID_ARGUMENT (FRAME_ID_NOT_INCREASING).
+        4. Every frame gets exactly one `result` with its `frame_id`, in the order sent: a mask, an ESTIMATE where the
+        config asks for them, or DROPPED with a reason. Ids grow; a repeated or smaller one ends the stream with
+        INVALID_ARGUMENT (FRAME_ID_NOT_INCREASING).
         5. A broken single frame (wrong byte count, JPEG that cannot be read) is DROPPED with a reason and the stream lives;
         a broken protocol ends it. `DropReason` and `ErrorReason` list which is which.
         6. When the client half-closes, what was accepted is answered, then the status is OK. When the server drains, a

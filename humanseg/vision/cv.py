@@ -94,9 +94,9 @@ def decode_rgb(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return cast(NDArray[np.uint8] | None, cv2.imdecode(file, flags))
 
 
-def channel_f32(array: NDArray[np.float32], index: int) -> NDArray[np.float32]:
-    """One channel of (H, W, C) float32 as a contiguous (H, W)."""
-    return cast(NDArray[np.float32], cv2.extractChannel(array, index))
+def channel_f32_into(target: NDArray[np.float32], array: NDArray[np.float32], index: int) -> None:
+    """One channel of (H, W, C) float32 into a contiguous (H, W) that is there already."""
+    cv2.extractChannel(array, index, dst=target)
 
 
 def scale_add(array: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
@@ -135,6 +135,16 @@ def remap_f32(
     """
     remapped = cv2.remap(array, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return cast(NDArray[np.float32], remapped)
+
+
+def remap_f32_into(
+    target: NDArray[np.float32],
+    array: NDArray[np.float32],
+    source_x: NDArray[np.float32],
+    source_y: NDArray[np.float32],
+) -> None:
+    """`remap_f32` into a contiguous (h, w, C) array that is there already."""
+    cv2.remap(array, source_x, source_y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REPLICATE)
 
 
 def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: int) -> NDArray[np.float32]:

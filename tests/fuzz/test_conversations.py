@@ -7,13 +7,17 @@ from hypothesis import strategies as st
 
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.options import Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.orientation import Rotation
 from service.stream_protocol import (
     BACKLOG_LIMIT,
+    ESTIMATES_IN_A_ROW,
+    ESTIMATES_WAITING,
     EVERY_WAITING,
     ConfigEntry,
     DropEntry,
+    Entry,
+    EstimateEntry,
     FrameEntry,
     ProtocolViolation,
     ReceivedFrame,
@@ -38,9 +42,14 @@ CONFIGS = st.builds(
     mask_height=SIDES,
     policy=st.sampled_from([None, *FramePolicy]),
     label=st.text(max_size=70),
+    estimates=st.sampled_from([None, *Estimates]),
 )
 GOOD_CONFIGS = st.builds(
-    RequestedConfig, width=st.just(2), height=st.just(2), policy=st.sampled_from([None, *FramePolicy])
+    RequestedConfig,
+    width=st.just(2),
+    height=st.just(2),
+    policy=st.sampled_from([None, *FramePolicy]),
+    estimates=st.sampled_from([None, *Estimates]),
 )
 FRAMES = st.builds(
     ReceivedFrame,
@@ -75,15 +84,22 @@ def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfi
     answered: list[int] = []
     next_id = 0
     configs_due = 0
+    estimates_in_a_row = 0
 
-    def take() -> bool:
-        nonlocal configs_due
+    def take() -> Entry | None:
+        nonlocal configs_due, estimates_in_a_row
         entry = protocol.next_entry()
-        if isinstance(entry, FrameEntry | DropEntry):
+        if isinstance(entry, EstimateEntry):
+            answered.append(entry.frame.frame_id)
+            assert entry.frame.config.estimates is Estimates.SUPERSEDED, "nobody asked for it"
+            estimates_in_a_row += 1
+            assert estimates_in_a_row <= ESTIMATES_IN_A_ROW
+        elif isinstance(entry, FrameEntry | DropEntry):
             answered.append(entry.frame_id)
+            estimates_in_a_row = 0 if isinstance(entry, FrameEntry) else estimates_in_a_row
         elif isinstance(entry, ConfigEntry):
             configs_due -= 1
-        return entry is not None
+        return entry
 
     violated = False
     for step in [RequestedConfig(width=2, height=2), *steps] if open_first else steps:
@@ -115,8 +131,8 @@ def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfi
         assert protocol.finished
         return
     protocol.close_input()
-    while take():
-        pass
+    left = list(iter(take, None))
+    assert sum(isinstance(entry, EstimateEntry) for entry in left) <= ESTIMATES_WAITING, "each holds a picture"
     assert protocol.finished
     assert answered == accepted, "every frame exactly one answer, in the order sent"
     assert accepted == sorted(set(accepted))

@@ -1,6 +1,7 @@
 """Random arrivals, cancellations and faults: every caller is answered, and with its own mask."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from engines.registry import DEFAULT_ENGINE, open_runner
 from engines.runner import EngineFailedError, Runner, RunnerInfo
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import TemporalFusion
+from humanseg.options import Estimates, TemporalFusion
 from humanseg.vision.arrays import AlphaBatch, Batch, Size
 from humanseg.vision.decode import DecodeError
 from humanseg.vision.orientation import Rotation
@@ -35,15 +36,20 @@ POISON = 255
 class BatchingRunner:
     """The real runner, as slow and as fond of batches as a GPU, and failing where it finds `POISON`."""
 
-    def __init__(self, runner: Runner, preferred_batch: int) -> None:
+    def __init__(self, runner: Runner, preferred_batch: int, permits: threading.Semaphore | None = None) -> None:
+        """Each batch waits for one of the permits; without, for 2 ms."""
         self._runner = runner
+        self._permits = permits
         self.batches: list[list[int]] = []
         self.info: RunnerInfo = replace(runner.info, preferred_batch=preferred_batch)
 
     def run(self, batch: Batch) -> AlphaBatch:
         levels = [int(picture[picture.shape[0] // 2, picture.shape[1] // 2, 0]) for picture in batch]
         self.batches.append(levels)
-        time.sleep(0.002)
+        if self._permits is None:
+            time.sleep(0.002)
+        else:
+            assert self._permits.acquire(timeout=limit_s(10))
         if POISON in levels:
             raise EngineFailedError("poisoned")
         return self._runner.run(batch)
@@ -67,7 +73,7 @@ def task(level: int, *, broken: bool = False, upright: bool = False) -> PictureT
     return PictureTask(
         picture=picture, pixel_format=PixelFormat.JPEG if broken else PixelFormat.RGB24, size=size,
         rotation=Rotation.DEG_0, mirrored=False, encoding=MaskEncoding.ALPHA8, mask_size=None,
-        fusion=TemporalFusion.HIGH, capture_time_us=1, exif=False,
+        fusion=TemporalFusion.HIGH, estimates=Estimates.OFF, capture_time_us=1, exif=False,
     )  # fmt: skip
 
 
@@ -144,7 +150,8 @@ def test_every_caller_is_answered_with_its_own_mask(
 async def test_cancelling_one_of_a_batch_leaves_the_others_alone(red: Runner) -> None:
     """Whichever it is: the fault of a well-known server left the others unanswered for ever."""
     for victim in range(4):
-        runner = BatchingRunner(red, 4)
+        permits = threading.Semaphore(0)
+        runner = BatchingRunner(red, 4, permits)
         dispatcher = Dispatcher(ModelCatalog({"medium": runner}, "medium"), LIMITS, ServiceMetrics(), threads=1)
         # One keeps the only thread busy, so that the four behind it become one batch.
         first = asyncio.ensure_future(dispatcher.segment(task(1), "medium", FusionMemory(), StageClock(0)))
@@ -153,8 +160,12 @@ async def test_cancelling_one_of_a_batch_leaves_the_others_alone(red: Runner) ->
             asyncio.ensure_future(dispatcher.segment(task(10 + index), "medium", FusionMemory(), StageClock(0)))
             for index in range(4)
         ]
+        await asyncio.sleep(0)
+        assert dispatcher.waiting == 4
+        permits.release()
         await first
         four[victim].cancel()
+        permits.release()
         async with asyncio.timeout(limit_s(10)):
             answers = await asyncio.gather(*four, return_exceptions=True)
         assert runner.batches == [[1], [10, 11, 12, 13]]

@@ -83,3 +83,33 @@ def write_faulty_model(path: Path, *, name: str = "faulty") -> Path:
     helper.set_model_props(model, properties)
     onnx.save(model, path)
     return path
+
+
+def write_slow_model(path: Path, *, name: str = "slow", side: int = 1300) -> Path:
+    """The red model, but each frame first costs the product of two square matrices of ``side``: some tens of ms."""
+    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["n", "h", "w", 3])
+    alpha = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, ["n", "h", "w"])
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["values", "red"], ["channel"], axis=3),
+        helper.make_node("Div", ["channel", "full"], ["mask"]),
+        # Made from the frame, so that it cannot be computed beforehand; what comes of it counts nothing.
+        helper.make_node("ReduceMean", ["mask"], ["level"], keepdims=0),
+        helper.make_node("Expand", ["level", "shape"], ["matrix"]),
+        helper.make_node("MatMul", ["matrix", "matrix"], ["product"]),
+        helper.make_node("ReduceMean", ["product"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["mask", "nothing"], ["alpha"]),
+    ]
+    constants = [
+        helper.make_tensor("red", TensorProto.INT64, [], [0]),
+        helper.make_tensor("full", TensorProto.FLOAT, [], [255.0]),
+        helper.make_tensor("shape", TensorProto.INT64, [2], [side, side]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+    ]
+    graph = helper.make_graph(nodes, "slow", [frames], [alpha], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    properties = ModelMetadata(name=name, version="test", landscape=LANDSCAPE, upright=UPRIGHT).to_properties()
+    helper.set_model_props(model, properties)
+    onnx.save(model, path)
+    return path

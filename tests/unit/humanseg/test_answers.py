@@ -6,6 +6,7 @@ from humanseg.answers import (
     Accepted,
     Dropped,
     DropReason,
+    Estimated,
     MaskAnswer,
     Notice,
     NoticeReason,
@@ -16,7 +17,7 @@ from humanseg.answers import (
 )
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding, encode_mask
-from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.options import Estimates, FramePolicy, TemporalFusion
 from humanseg.session_config import SessionConfig
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
@@ -55,6 +56,16 @@ def test_no_reset_is_none() -> None:
     answer = read_answer(pb.StreamSegmentResponse(result=mask_result(MaskEncoding.ALPHA8, pb.MASK_ENCODING_ALPHA8)))
     assert isinstance(answer, MaskAnswer)
     assert answer.reset is None
+
+
+def test_an_estimate_cannot_be_taken_for_a_mask() -> None:
+    result = mask_result(MaskEncoding.ALPHA8, pb.MASK_ENCODING_ALPHA8)
+    result.outcome = pb.FRAME_OUTCOME_ESTIMATE
+    answer = read_answer(pb.StreamSegmentResponse(result=result))
+    assert isinstance(answer, Estimated)
+    assert not isinstance(answer, MaskAnswer)
+    assert (answer.frame_id, answer.capture_time_us, answer.times.total_us) == (7, -5, 20)
+    assert (answer.alpha8 == ALPHA).all()
 
 
 def test_a_mask_of_the_wrong_size_is_refused() -> None:
@@ -117,6 +128,7 @@ def test_an_accepted_config_comes_back_as_it_was_asked_for() -> None:
         mask_size=Size(320, 180),
         frame_policy=FramePolicy.EVERY,
         label="me",
+        estimates=Estimates.SUPERSEDED,
     )
     message = pb.AcceptedConfig(
         config=config.to_message(),

@@ -11,13 +11,13 @@ from engines.registry import DEFAULT_ENGINE, open_runner
 from engines.runner import Runner
 from humanseg.frames import FrameError, PixelFormat, RawFrame, pack_planes
 from humanseg.masks import MaskEncoding, decode_mask
-from humanseg.options import TemporalFusion
+from humanseg.options import Estimates, TemporalFusion
 from humanseg.vision import color
 from humanseg.vision.arrays import Size
 from humanseg.vision.decode import DecodeError, TooLargeError
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
-from service.pipeline import EncodedMask, FusionMemory, PictureTask, finish, prepare
+from service.pipeline import EncodedMask, FusionMemory, PictureTask, estimate, finish, prepare
 from service.stages import StageClock
 from service.stream_protocol import SizeLimits
 from support.models import LANDSCAPE, UPRIGHT, write_red_model
@@ -59,7 +59,7 @@ def as_sent(picture_rgb: NDArray[np.uint8], pixel_format: PixelFormat) -> bytes:
 def task_for(picture: bytes, pixel_format: PixelFormat, size: Size | None, **changes: object) -> PictureTask:
     fields: dict[str, object] = {
         "rotation": Rotation.DEG_0, "mirrored": False, "encoding": MaskEncoding.ALPHA8, "mask_size": None,
-        "fusion": TemporalFusion.OFF, "capture_time_us": 1, "exif": False, **changes,
+        "fusion": TemporalFusion.OFF, "estimates": Estimates.OFF, "capture_time_us": 1, "exif": False, **changes,
     }  # fmt: skip
     return PictureTask(picture, pixel_format, size, **fields)  # type: ignore[arg-type]
 
@@ -69,6 +69,11 @@ def segment(runner: Runner, task: PictureTask, memory: FusionMemory | None = Non
     prepared = prepare(task, runner.info.model, LIMITS, clock)
     alpha = runner.run(prepared.network_input[None])[0]
     return finish(task, runner.info.model, prepared, alpha, memory or FusionMemory(), clock), clock
+
+
+def estimate_of(runner: Runner, task: PictureTask, memory: FusionMemory) -> tuple[EncodedMask | None, StageClock]:
+    clock = StageClock(0)
+    return estimate(task, runner.info.model, prepare(task, runner.info.model, LIMITS, clock), memory, clock), clock
 
 
 def mask_of(encoded: EncodedMask) -> NDArray[np.uint8]:
@@ -206,6 +211,67 @@ def test_another_model_resets(runner: Runner, tmp_path: Path) -> None:
     encoded, _ = segment(other, later, memory)
     assert encoded.reset is ResetReason.MODEL
     assert set(encoded.payload) == {115}, "nothing of the other model's masks is left"
+
+
+@pytest.mark.parametrize("fusion", list(TemporalFusion))
+@pytest.mark.parametrize("rotation", [Rotation.DEG_0, Rotation.DEG_90])
+def test_an_estimate_lies_on_its_own_picture(runner: Runner, fusion: TemporalFusion, rotation: Rotation) -> None:
+    """Also while fusion is OFF; of the size asked for, and without the engine."""
+    size = Size(320, 180) if rotation is Rotation.DEG_0 else Size(180, 320)
+    picture = red_corner(size)
+    moved = np.roll(picture, 6, axis=1)
+    memory = FusionMemory()
+    changes = {"fusion": fusion, "estimates": Estimates.SUPERSEDED, "rotation": rotation}
+    segment(runner, task_for(picture.tobytes(), PixelFormat.RGB24, size, **changes), memory)
+    later = task_for(
+        moved.tobytes(), PixelFormat.RGB24, size, capture_time_us=66_000, mask_size=Size(160, 100), **changes
+    )
+    encoded, clock = estimate_of(runner, later, memory)
+    assert encoded is not None
+    assert (encoded.size, encoded.reset) == ((160, 100), None)
+    assert_lies_on(mask_of(encoded), moved)
+    assert set(clock.wall_ns) == {"preprocess", "fusion", "postprocess", "encode"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rotation": Rotation.DEG_180},
+        {"mirrored": True},
+        {"capture_time_us": 1},
+        {"capture_time_us": 500_002},
+    ],
+)
+def test_an_estimate_needs_a_memory_that_fits(runner: Runner, changes: dict[str, object], tmp_path: Path) -> None:
+    size = Size(320, 180)
+    picture = red_corner(size).tobytes()
+    fields: dict[str, object] = {"fusion": TemporalFusion.HIGH, "estimates": Estimates.SUPERSEDED}
+    memory = FusionMemory()
+    good = task_for(picture, PixelFormat.RGB24, size, capture_time_us=33_000, **fields)
+    assert estimate_of(runner, good, memory)[0] is None, "there was no frame before it"
+    segment(runner, task_for(picture, PixelFormat.RGB24, size, **fields), memory)
+    bad = task_for(picture, PixelFormat.RGB24, size, **{"capture_time_us": 33_000, **fields, **changes})
+    assert estimate_of(runner, bad, memory)[0] is None
+    other = open_runner(DEFAULT_ENGINE, write_red_model(tmp_path / "o.onnx", name="other"), max_batch=1, concurrency=1)
+    assert estimate_of(other, good, memory)[0] is None, "another model's mask"
+    tall = task_for(red_corner(Size(320, 200)).tobytes(), PixelFormat.RGB24, Size(320, 200), **fields)
+    assert estimate_of(runner, tall, memory)[0] is None, "another shape"
+    assert estimate_of(runner, good, memory)[0] is not None, "what did not fit has changed nothing"
+
+
+def test_a_mask_kept_for_estimates_is_no_past_for_fusion(runner: Runner) -> None:
+    """OFF with estimates, then HIGH: the first fused frame is the first, as it is without estimates."""
+    size = Size(320, 180)
+    before, after = (np.full((*size.shape, 3), level, np.uint8).tobytes() for level in (100, 115))
+    memory = FusionMemory()
+    kept = task_for(before, PixelFormat.RGB24, size, estimates=Estimates.SUPERSEDED)
+    assert segment(runner, kept, memory)[0].reset is None
+    fused = task_for(after, PixelFormat.RGB24, size, fusion=TemporalFusion.HIGH, capture_time_us=33_000)
+    encoded, _ = segment(runner, fused, memory)
+    assert encoded.reset is ResetReason.FIRST_FRAME
+    assert set(encoded.payload) == {115}
+    again = task_for(before, PixelFormat.RGB24, size, fusion=TemporalFusion.HIGH, capture_time_us=66_000)
+    assert segment(runner, again, memory)[0].reset is None
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,25 @@
 """The stream's state machine, driven without a socket."""
 
 from collections.abc import Hashable
+from pathlib import Path
 
 import pytest
 
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.options import Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
 from service.stream_protocol import (
     BACKLOG_LIMIT,
+    ESTIMATES_IN_A_ROW,
+    ESTIMATES_WAITING,
     EVERY_WAITING,
     ConfigEntry,
     DropEntry,
     DropReason,
+    EstimateEntry,
     FrameEntry,
     NoticeEntry,
     ProtocolViolation,
@@ -29,7 +33,9 @@ from service.stream_protocol import (
 
 LIMITS = SizeLimits(max_frame_bytes=1920 * 1080 * 3, max_frame_px=1920 * 1080, max_side_px=4096)
 CONFIG = RequestedConfig(model="medium", width=64, height=36)
+PROTO = Path(__file__).resolve().parents[3] / "proto" / "humanseg" / "v1" / "segmentation.proto"
 MASK_SIZE = "config.mask_width, config.mask_height"
+ESTIMATING = RequestedConfig(width=64, height=36, estimates=Estimates.SUPERSEDED)
 I420_BYTES = 64 * 36 * 3 // 2
 
 
@@ -66,6 +72,7 @@ def test_the_config_echo_has_every_default_filled_in() -> None:
         Rotation.DEG_0, TemporalFusion.HIGH, MaskEncoding.ALPHA8,
     )  # fmt: skip
     assert (config.mask_size, config.policy, entry.resets) == (None, FramePolicy.NEWEST, ())
+    assert config.estimates is Estimates.OFF
 
 
 def test_a_frame_before_the_config_ends_the_stream() -> None:
@@ -173,6 +180,74 @@ def test_a_frame_in_work_is_not_superseded() -> None:
     protocol.receive_frame(frame(2), 0)
     assert isinstance(working, FrameEntry)
     assert isinstance(protocol.next_entry(), FrameEntry)
+
+
+def test_superseded_frames_become_estimates_where_the_config_asks_for_them() -> None:
+    protocol = opened(ESTIMATING)
+    for frame_id in (1, 2, 3):
+        protocol.receive_frame(frame(frame_id), 0)
+    first, second, third = iter(protocol.next_entry, None)
+    assert isinstance(first, EstimateEntry)
+    assert isinstance(second, EstimateEntry)
+    assert isinstance(third, FrameEntry)
+    assert (first.frame.frame_id, second.frame.frame_id, third.frame_id) == (1, 2, 3)
+    assert len(first.frame.picture) == I420_BYTES
+    assert second.detail == "frame 2: frame 3 arrived before the engine was free"
+    drop = second.dropped()
+    assert (drop.frame_id, drop.reason, drop.detail) == (2, DropReason.SUPERSEDED, second.detail)
+
+
+def test_broken_frames_are_never_estimated() -> None:
+    protocol = opened(ESTIMATING)
+    protocol.receive_frame(frame(1, b"short"), 0)
+    protocol.receive_frame(frame(2), 0)
+    entries = list(iter(protocol.next_entry, None))
+    assert [type(entry) for entry in entries] == [DropEntry, FrameEntry]
+
+
+def test_the_config_of_the_superseded_frame_decides() -> None:
+    protocol = opened(ESTIMATING)
+    protocol.receive_frame(frame(1), 0)
+    protocol.receive_config(RequestedConfig(width=64, height=36))
+    protocol.receive_frame(frame(2), 0)
+    protocol.receive_frame(frame(3), 0)
+    kinds = [type(entry) for entry in iter(protocol.next_entry, None)]
+    assert kinds == [EstimateEntry, ConfigEntry, DropEntry, FrameEntry]
+
+
+def test_only_so_many_pictures_wait_for_an_estimate_and_the_oldest_gives_way() -> None:
+    protocol = opened(ESTIMATING)
+    count = ESTIMATES_WAITING + 3
+    for frame_id in range(1, count + 1):
+        protocol.receive_frame(frame(frame_id), 0)
+    kinds = [type(entry) for entry in iter(protocol.next_entry, None)]
+    assert kinds == [DropEntry] * 2 + [EstimateEntry] * ESTIMATES_WAITING + [FrameEntry]
+
+
+def test_estimates_cannot_keep_the_network_from_its_frames() -> None:
+    """An estimate as slow as the frames are fast: there is always another to make before the newest frame."""
+    protocol = opened(ESTIMATING)
+    protocol.receive_frame(frame(1), 0)
+    protocol.receive_frame(frame(2), 0)
+    for frame_id in range(3, 3 + ESTIMATES_IN_A_ROW):
+        assert isinstance(protocol.next_entry(), EstimateEntry)
+        protocol.receive_frame(frame(frame_id), 0)
+    drop = protocol.next_entry()
+    assert isinstance(drop, DropEntry)
+    assert (drop.frame_id, drop.reason) == (ESTIMATES_IN_A_ROW + 1, DropReason.SUPERSEDED)
+    assert isinstance(protocol.next_entry(), FrameEntry)
+    # And from then on there may be estimates again.
+    for frame_id in range(100, 102):
+        protocol.receive_frame(frame(frame_id), 0)
+    assert isinstance(protocol.next_entry(), EstimateEntry)
+
+
+def test_the_contract_states_how_many_are_estimated() -> None:
+    contract = " ".join(line.strip(" /") for line in PROTO.read_text().splitlines())
+    promise = (
+        f"at most {ESTIMATES_WAITING} wait for it, and at most {ESTIMATES_IN_A_ROW} are estimated between two masks"
+    )
+    assert promise in contract
 
 
 def test_every_holds_the_client_back_instead_of_dropping() -> None:

@@ -106,6 +106,21 @@ def test_a_checkpoint_of_other_settings_is_refused(data: Path, tmp_path: Path) -
         other.resume()
 
 
+def test_another_cycle_begins_with_the_averaged_weights_and_its_own_schedule(data: Path, tmp_path: Path) -> None:
+    first = start(data, tmp_path / "first", replace(TINY, epochs=1))
+    first.run()
+    begun = Run(TINY, split_of(data), tmp_path, torch.device("cpu"), None, 2, tmp_path / "first" / "best.pt")
+    assert begun.state.step == 0
+    assert begun.state.best_iou == 0
+    saved = read_checkpoint(tmp_path / "first" / "best.pt")
+    assert any(not torch.equal(saved["averaged"][name], saved["model"][name]) for name in saved["model"])
+    for name, value in begun.state.model.state_dict().items():
+        assert torch.equal(value, saved["averaged"][name]), name
+    small = replace(TINY, model="small")
+    with pytest.raises(CheckpointError, match="'medium', not 'small'"):
+        Run(small, split_of(data), tmp_path, torch.device("cpu"), None, 2, tmp_path / "first" / "best.pt")
+
+
 def test_damaged_and_missing_checkpoints_are_named(tmp_path: Path) -> None:
     damaged = tmp_path / "last.pt"
     damaged.write_bytes(b"not a checkpoint")

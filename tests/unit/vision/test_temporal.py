@@ -227,7 +227,7 @@ def test_the_memory_of_a_session_is_small() -> None:
     assert state.nbytes == 0
     for frame in frames:
         fuse(state, frame.gray, frame.noisy, frame.capture_time_us, HIGH)
-        assert 200_000 < state.nbytes <= 300_000
+        assert 200_000 < state.nbytes <= 350_000
 
 
 def test_denormal_tails_of_a_sigmoid_do_not_live_on() -> None:
@@ -338,23 +338,9 @@ def test_two_steps_equal_the_form_in_the_book(parameters: FusionParameters) -> N
     fused, reason = fuse(state, grays[1], masks[1], 2, parameters)
     assert reason is None
     np.testing.assert_allclose(fused, wanted, atol=1e-4)
-    # The second step starts from what the state keeps: the innovation at half the size.
+    # The second step starts from what the state keeps.
     state.noise = 2.0
-    past = (wanted.astype(np.float32), doubled(halved(innovation)).astype(np.float32), older.astype(np.float32))
+    past = (wanted.astype(np.float32), innovation.astype(np.float32), older.astype(np.float32))
     wanted, _, _, _ = by_the_book(grays[2], masks[2], grays[1], past, parameters)
     fused, _ = fuse(state, grays[2], masks[2], 3, parameters)
-    np.testing.assert_allclose(fused, wanted, atol=0.02)
-
-
-def halved(array: Mask) -> Mask:
-    return array.reshape(array.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3))  # type: ignore[no-any-return]
-
-
-def doubled(array: Mask) -> Mask:
-    """Bilinear with half-pixel centers: three quarters of the nearer sample, one of the farther."""
-    for axis in (0, 1):
-        rolled = np.moveaxis(array, axis, 0)
-        before, after = np.concatenate([rolled[:1], rolled[:-1]]), np.concatenate([rolled[1:], rolled[-1:]])
-        both = np.stack([0.75 * rolled + 0.25 * before, 0.75 * rolled + 0.25 * after], 1)
-        array = np.moveaxis(both.reshape(-1, *rolled.shape[1:]), 0, axis)
-    return array
+    np.testing.assert_allclose(fused, wanted, atol=0.01)
