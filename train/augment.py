@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from humanseg.vision import cv
-from humanseg.vision.arrays import Picture, Size
+from humanseg.vision.arrays import Field, Picture, Size
 from humanseg.vision.letterbox import shrink_or_grow
 from train.sample import Sample, fit_scale
 
@@ -64,26 +64,35 @@ def _light(picture: Picture, rng: np.random.Generator) -> Picture:
     if rng.random() < 0.06:
         gray = cv.rgb_to_gray(picture)
         picture = cv.merge(gray, gray, gray)
-    values = picture.astype(np.float32) * np.float32(1 / 255)
+    # What is done to each value by itself is done to a table of all of them.
+    table = np.repeat(np.arange(256, dtype=np.float32)[:, np.newaxis] * np.float32(1 / 255), 3, axis=1)
     if rng.random() < 0.8:
         gamma = math.exp(rng.uniform(-0.5, 0.5))
-        values = np.power(values, np.float32(gamma))
+        table = np.power(table, np.float32(gamma))
         gain = np.exp(rng.uniform(-0.3, 0.3) + rng.uniform(-0.08, 0.08, 3)).astype(np.float32)
-        values = (values - np.float32(0.5)) * np.float32(rng.uniform(0.6, 1.3)) + np.float32(0.5)
-        values *= gain
-    if rng.random() < 0.4:
-        gray = values.mean(axis=2, keepdims=True)
-        values = gray + (values - gray) * np.float32(rng.uniform(0.2, 1.6))
-    if rng.random() < 0.15:
-        # Light from one side, or a window behind.
-        height, width = picture.shape[:2]
-        angle = rng.uniform(0, 2 * math.pi)
-        ramp = np.linspace(-1, 1, width, dtype=np.float32)[np.newaxis] * np.float32(math.cos(angle)) + np.linspace(
-            -1, 1, height, dtype=np.float32
-        )[:, np.newaxis] * np.float32(math.sin(angle))
-        values *= (1 + np.float32(rng.uniform(0.2, 0.5)) * ramp)[:, :, np.newaxis]
-    lit: Picture = np.clip(values * 255, 0, 255).astype(np.uint8)
+        table = (table - np.float32(0.5)) * np.float32(rng.uniform(0.6, 1.3)) + np.float32(0.5)
+        table *= gain
+    saturation = float(rng.uniform(0.2, 1.6)) if rng.random() < 0.4 else 1.0
+    slope = _side_light(Size.of(picture), rng) if rng.random() < 0.15 else None
+    if saturation == 1.0 and slope is None:
+        return cv.look_up(picture, np.clip(table * 255, 0, 255).astype(np.uint8))
+    values = cv.look_up_f32(picture, table * 255)
+    if saturation != 1.0:
+        mixing = np.full((3, 3), (1 - saturation) / 3, np.float32) + np.eye(3, dtype=np.float32) * saturation
+        values = cv.mix_channels_f32(values, mixing.astype(np.float32))
+    if slope is not None:
+        values *= slope[:, :, np.newaxis]
+    lit: Picture = np.clip(values, 0, 255).astype(np.uint8)
     return lit
+
+
+def _side_light(size: Size, rng: np.random.Generator) -> Field:
+    """Light from one side, or a window behind: factors (H, W) about 1."""
+    angle = rng.uniform(0, 2 * math.pi)
+    across = np.linspace(-1, 1, size.width, dtype=np.float32)[np.newaxis] * np.float32(math.cos(angle))
+    down = np.linspace(-1, 1, size.height, dtype=np.float32)[:, np.newaxis] * np.float32(math.sin(angle))
+    slope: Field = 1 + np.float32(rng.uniform(0.2, 0.5)) * (across + down)
+    return slope
 
 
 def _blur(picture: Picture, rng: np.random.Generator) -> Picture:

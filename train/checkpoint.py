@@ -1,4 +1,8 @@
-"""Save a run so that it goes on as if it had never stopped: weights, averaged weights, optimizer, position."""
+"""Save a run so that it goes on as if it had never stopped: weights, averaged weights, optimizer, position.
+
+A file of averaged weights alone, in half precision, is small enough for git; it can be exported, taught from and begun
+with, and only not be resumed.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +12,7 @@ import torch
 from torch import nn
 
 from train.networks import NETWORKS
+from train.presets import complete
 
 FORMAT = 1
 
@@ -60,6 +65,27 @@ def save_checkpoint(path: Path, state: RunState, preset: dict[str, Any]) -> None
         "averaged_updates": state.averaged.updates,
         "optimizer": state.optimizer.state_dict(),
     }
+    _write(path, content)
+
+
+def save_weights(checkpoint: Path, path: Path) -> int:
+    """Write the averaged weights of a checkpoint alone, in half precision; returns the file's bytes.
+
+    Raises:
+        CheckpointError: it cannot be read, or a weight is too large for half precision.
+    """
+    content = read_checkpoint(checkpoint)
+    halved = {}
+    for name, value in content["averaged"].items():
+        halved[name] = value.half() if value.is_floating_point() else value
+        if not torch.isfinite(halved[name]).all():
+            raise CheckpointError(f"{checkpoint}: {name} holds values beyond {torch.finfo(torch.half).max:g}")
+    kept = ("format", "preset", "step", "best_iou")
+    _write(path, {**{key: content[key] for key in kept}, "averaged": halved})
+    return path.stat().st_size
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     unfinished = path.with_suffix(".tmp")
     torch.save(content, unfinished)
     unfinished.replace(path)
@@ -81,6 +107,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {content.get('format')!r}, this release reads {FORMAT}")
+    content["preset"] = complete(content["preset"])
     return content
 
 
@@ -118,9 +145,11 @@ def restore_run(path: Path, state: RunState, preset: dict[str, Any]) -> None:
     """Continue from a checkpoint.
 
     Raises:
-        CheckpointError: it belongs to a run with other settings.
+        CheckpointError: it belongs to a run with other settings, or holds nothing but weights.
     """
     content = read_checkpoint(path)
+    if "optimizer" not in content:
+        raise CheckpointError(f"{path} holds weights only, nothing to resume from; begin a run with --init {path}")
     if content["preset"] != preset:
         odd = sorted(key for key in preset if content["preset"].get(key) != preset[key])
         raise CheckpointError(f"{path} was made with other settings ({', '.join(odd)}); use the same, or another --out")

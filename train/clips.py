@@ -26,9 +26,10 @@ from humanseg.vision.sheet import contact_sheet, fit_height, mask_panel, side_by
 from humanseg.vision.temporal_metrics import carried, from_inside
 from train.clip_motion import Dash, Rest, Sway, Warp, Wave
 from train.clip_motion import Path as MovingPath
+from train.cutouts import foreground_colors
 from train.data import DataError, Photo, Split, find_photos, read_photo, split_photos
 from train.sample import Sample
-from train.synthesis import Borders, can_be_cut_out, fill_canvas_randomly, foreground_colors
+from train.synthesis import Borders, can_be_cut_out, fill_canvas_randomly
 
 #: Photos of these sources show people who may be cut out: their masks have no void and were made with care.
 SOURCES = ("portraits", "mixed", "full_body")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from engines.metadata import ModelMetadata
 from humanseg.vision.arrays import Size
-from train.checkpoint import CheckpointError, load_network
+from train.checkpoint import CheckpointError, load_network, save_weights
 
 OPSET = 18
 #: Largest difference of alpha between PyTorch and ONNX Runtime, both in float32, that is rounding and not a fault.
@@ -35,6 +35,7 @@ SOURCES = (
 EXAMPLES = """examples:
   python -m train.export --checkpoint runs/medium/best.pt --out engines/models/medium.onnx
   python -m train.export --checkpoint runs/medium/best.pt --out medium.onnx --version 1.1.0
+  python -m train.export --checkpoint best.pt --out medium.onnx --weights-out medium.pt     half the bytes of the ONNX
 """
 
 
@@ -115,6 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="best.pt of a run")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    parser.add_argument(
+        "--weights-out", type=Path, metavar="FILE", help="write the weights alone there, to begin a run with (--init)"
+    )
     parser.add_argument("--version", default="1.0.0", help="of the weights (default 1.0.0)")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -132,11 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         options.out.parent.mkdir(parents=True, exist_ok=True)
         difference = export(network, metadata, options.out)
+        size = options.out.stat().st_size
+        print(f"{options.out}: {size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g} of alpha")
+        if options.weights_out:
+            options.weights_out.parent.mkdir(parents=True, exist_ok=True)
+            size = save_weights(options.checkpoint, options.weights_out)
+            print(f"{options.weights_out}: {size / 1e6:.1f} MB of weights in half precision")
     except (CheckpointError, ExportError, OSError) as error:
         print(f"train.export: {error}", file=sys.stderr)
         return 1
-    size = options.out.stat().st_size
-    print(f"{options.out}: {size / 1e6:.1f} MB, largest difference to PyTorch {difference:.2g} of alpha")
     return 0
 
 

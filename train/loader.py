@@ -7,7 +7,7 @@ out in order.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from humanseg.vision.arrays import Size
 from humanseg.vision.letterbox import PAD_RGB, choose_canvas
 from train.augment import degrade, place_randomly
+from train.cutouts import Cutouts
 from train.data import Photo, Split, read_photo
 from train.presets import Canvases, Preset
 from train.sample import Sample
@@ -90,48 +91,59 @@ def plan_epoch(split: Split, preset: Preset, epoch: int) -> list[PlannedBatch]:
     ]
 
 
-def make_samples(planned: PlannedBatch, split: Split, preset: Preset, canvases: Canvases) -> list[Sample]:
-    """Read, composite and change the photos of a batch."""
-    rng = np.random.default_rng(planned.seed)
-    canvas = canvases.pick(upright=planned.upright)
-    return [_make_sample(photo, canvas, split, preset, rng) for photo in planned.photos]
+@dataclass(frozen=True, slots=True)
+class SampleMaker:
+    """What samples are made from; one serves all threads.
 
+    Attributes:
+        split: the photos.
+        preset: the run's.
+        cutouts: what was learned of the photos so far; a sample does not depend on it, only how soon it is made.
+    """
 
-def make_batch(planned: PlannedBatch, split: Split, preset: Preset, canvases: Canvases) -> LabeledBatch:
-    """The samples of a batch as tensors."""
-    return LabeledBatch.stack(make_samples(planned, split, preset, canvases))
+    split: Split
+    preset: Preset
+    cutouts: Cutouts = field(default_factory=Cutouts)
 
+    def samples(self, planned: PlannedBatch, canvases: Canvases) -> list[Sample]:
+        """Read, composite and change the photos of a batch."""
+        rng = np.random.default_rng(planned.seed)
+        canvas = canvases.pick(upright=planned.upright)
+        return [self._sample(photo, canvas, rng) for photo in planned.photos]
 
-def _make_sample(photo: Photo, canvas: Size, split: Split, preset: Preset, rng: np.random.Generator) -> Sample:
-    sample = Sample.read(photo)
-    turned = (sample.size.width > sample.size.height) != (canvas.width > canvas.height)
-    # An upright photo on a landscape canvas is mostly padding, unless it gets a background that fills it.
-    share = 0.85 if turned else preset.composite_share
-    wanted = photo.mask is not None and rng.random() < share
-    if wanted and split.train_backgrounds and can_be_cut_out(sample):
-        background = read_photo(split.train_backgrounds[int(rng.integers(len(split.train_backgrounds)))])
-        placed = composite(sample, background, canvas, rng)
-        if rng.random() < 0.5:
-            placed = placed.flipped()
-    else:
-        placed = place_randomly(sample, canvas, rng)
-    # The letterbox pads after the camera has done its worst: padding is one flat color in the service, too.
-    padding = (placed.known == 0) & (placed.picture == PAD_RGB).all(axis=2)
-    degraded = degrade(placed.picture, rng)
-    degraded[padding] = PAD_RGB
-    return Sample(degraded, placed.alpha, placed.known)
+    def batch(self, planned: PlannedBatch, canvases: Canvases) -> LabeledBatch:
+        """The samples of a batch as tensors."""
+        return LabeledBatch.stack(self.samples(planned, canvases))
+
+    def _sample(self, photo: Photo, canvas: Size, rng: np.random.Generator) -> Sample:
+        sample = Sample.read(photo)
+        turned = (sample.size.width > sample.size.height) != (canvas.width > canvas.height)
+        # An upright photo on a landscape canvas is mostly padding, unless it gets a background that fills it.
+        share = 0.85 if turned else self.preset.composite_share
+        wanted = photo.mask is not None and rng.random() < share
+        if wanted and self.split.train_backgrounds and can_be_cut_out(sample):
+            background = read_photo(self.split.train_backgrounds[int(rng.integers(len(self.split.train_backgrounds)))])
+            placed = composite(self.cutouts.without_rim(photo, sample), background, canvas, rng)
+            if rng.random() < 0.5:
+                placed = placed.flipped()
+        else:
+            placed = place_randomly(sample, canvas, rng)
+        degraded = degrade(placed.picture, rng)
+        if not placed.known.all():
+            # The letterbox pads after the camera has done its worst: padding is one flat color in the service, too.
+            degraded[(placed.known == 0) & (placed.picture == PAD_RGB).all(axis=2)] = PAD_RGB
+        return Sample(degraded, placed.alpha, placed.known)
 
 
 class BatchStream:
     """Batches of an epoch from a position on, made ahead by threads; use as a context manager."""
 
     def __init__(
-        self, planned: Sequence[PlannedBatch], split: Split, preset: Preset, canvases: Sequence[Canvases], threads: int
+        self, planned: Sequence[PlannedBatch], maker: SampleMaker, canvases: Sequence[Canvases], threads: int
     ) -> None:
         """``canvases`` holds one entry for each batch of ``planned``."""
         self._work = list(zip(planned, canvases, strict=True))
-        self._split = split
-        self._preset = preset
+        self._maker = maker
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
 
     def __enter__(self) -> Iterator[LabeledBatch]:
@@ -143,7 +155,7 @@ class BatchStream:
     def _batches(self) -> Iterator[LabeledBatch]:
         waiting: deque[Future[LabeledBatch]] = deque()
         for planned, canvases in self._work:
-            waiting.append(self._pool.submit(make_batch, planned, self._split, self._preset, canvases))
+            waiting.append(self._pool.submit(self._maker.batch, planned, canvases))
             if len(waiting) > AHEAD:
                 yield waiting.popleft().result()
         while waiting:

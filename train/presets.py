@@ -65,6 +65,19 @@ class Preset:
         return plain
 
 
+def complete(plain: dict[str, Any]) -> dict[str, Any]:
+    """The plain preset of an earlier release with what it lacks: new settings at the defaults, which ruled then."""
+    return _fill(plain, Preset(plain["model"]).to_plain())
+
+
+def _fill(plain: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    filled = {**defaults, **plain}
+    for key, value in defaults.items():
+        if isinstance(value, dict):
+            filled[key] = _fill(filled[key], value)
+    return filled
+
+
 PRESETS: dict[str, Preset] = {
     "medium": Preset("medium"),
     # No pretrained layers, so one rate for all, and a higher one: a small network bears it.

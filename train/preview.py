@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from train.data import DataError, find_photos, split_photos
-from train.loader import make_samples, plan_epoch
+from train.loader import SampleMaker, plan_epoch
 from train.presets import PRESETS
 from train.sheet import write_sample_sheet
 
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         split = split_photos(find_photos(options.data))
         planned = plan_epoch(split, preset, options.epoch)[: options.count]
-        samples = [sample for one in planned for sample in make_samples(one, split, preset, preset.canvases)]
+        maker = SampleMaker(split, preset)
+        samples = [sample for one in planned for sample in maker.samples(one, preset.canvases)]
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_sample_sheet(options.out, samples)
     except (DataError, OSError) as error:

@@ -30,9 +30,8 @@ class Sample:
     def read(cls, photo: Photo) -> Self:
         """A photo with its mask, at its own size."""
         mask = read_mask(photo)
-        void = mask == VOID
-        known = np.where(void, 0, 255).astype(np.uint8)
-        mask[void] = 0
+        known = np.where(mask == VOID, np.uint8(0), np.uint8(255))
+        mask &= known
         return cls(read_photo(photo), mask, known)
 
     @property
@@ -42,8 +41,11 @@ class Sample:
 
     def resized(self, size: Size) -> Self:
         """At another size; averaged when it shrinks, so that edges become soft by the right share."""
-        picture, alpha, known = (shrink_or_grow(part, size) for part in (self.picture, self.alpha, self.known))
-        return type(self)(picture, alpha, _fully_known(known))
+        picture, alpha = (shrink_or_grow(part, size) for part in (self.picture, self.alpha))
+        known = (
+            np.full(size.shape, 255, np.uint8) if self.known.all() else _fully_known(shrink_or_grow(self.known, size))
+        )
+        return type(self)(picture, alpha, known)
 
     def warped(self, matrix: NDArray[np.float64], canvas: Size) -> Self:
         """Through a (2, 3) affine matrix onto a canvas; what lies outside the picture is padding and void."""

@@ -1,24 +1,19 @@
 """Put annotated people on other backgrounds; no torch.
 
 PP-HumanSeg names compositing as its way to more samples and publishes no recipe, so this one is ours. Two things it
-must not teach: the rim of the old background round a cut-out (foreground colors are estimated where the edge is soft,
-after Forte 2021, "Approximate Fast Foreground Colour Estimation"), and people who float (whoever is cut off by the
-photo's border is cut off by the canvas at the same side).
+must not teach: the rim of the old background round a cut-out (`train.cutouts` takes it away), and people who float
+(whoever is cut off by the photo's border is cut off by the canvas at the same side).
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from humanseg.vision import cv
-from humanseg.vision.arrays import Picture, Size
+from humanseg.vision.arrays import Alpha8, Picture, Size
 from train.sample import Sample, fit_scale
 
-#: Sides of the boxes of the two passes of the foreground estimate. The paper's are larger; on striped rooms at training
-#: size these leave a fifth of the rim's color error, 61 and 9 a third.
-_FAR_PX, _NEAR_PX = 31, 9
 #: A cut-out smaller than this is not worth a composite.
 SMALLEST_PERSON_PX = 600
 
@@ -45,48 +40,30 @@ def can_be_cut_out(sample: Sample) -> bool:
     return bool((sample.known == 255).all() and np.count_nonzero(sample.alpha > 127) >= SMALLEST_PERSON_PX)
 
 
-def foreground_colors(picture: Picture, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The color of the person alone, also where the background shines through; (H, W, 3) float32 in 0..255.
-
-    ``alpha`` is (H, W) float32 in [0, 1]. Two passes of blur-fusion (Forte 2021, algorithm 1).
-    """
-    cover = alpha[:, :, np.newaxis]
-    colors = picture.astype(np.float32)
-    foreground, background = colors, colors
-    for side_px in (_FAR_PX, _NEAR_PX):
-        mean_cover = cv.box_f32(alpha, side_px)[:, :, np.newaxis]
-        mean_foreground = cv.box_f32(foreground * cover, side_px) / (mean_cover + 1e-3)
-        mean_background = cv.box_f32(background * (1 - cover), side_px) / (1 - mean_cover + 1e-3)
-        residue = colors - cover * mean_foreground - (1 - cover) * mean_background
-        foreground = np.clip(mean_foreground + cover * residue, 0, 255)
-        background = np.clip(mean_background, 0, 255)
-    return foreground
-
-
 def composite(person: Sample, background: Picture, canvas: Size, rng: np.random.Generator) -> Sample:
     """A person on another background, on the canvas of a network; everything in it is known.
 
-    ``person`` must satisfy `can_be_cut_out`; ``background`` is (h, w, 3) uint8 RGB of any size.
+    ``person`` must satisfy `can_be_cut_out` and come without its rim (`train.cutouts`); ``background`` is (h, w, 3)
+    uint8 RGB of any size.
     """
     borders = Borders.of(person)
     scale, x, y = _choose_place(person, borders, canvas, rng)
     small = person.resized(Size(max(2, round(person.size.width * scale)), max(2, round(person.size.height * scale))))
     # Hard masks are a little generous: pull the edge in by up to one pixel, then soften it.
     alpha8 = cv.erode(small.alpha, 3) if rng.random() < 0.4 else small.alpha
-    alpha = cv.gauss(alpha8, float(rng.uniform(0.4, 0.9))).astype(np.float32) * np.float32(1 / 255)
-    colors = foreground_colors(small.picture, alpha)
+    alpha8 = cv.gauss(alpha8, float(rng.uniform(0.4, 0.9)))
     behind = fill_canvas_randomly(background, canvas, rng)
     if rng.random() < 0.4:
         behind = cv.gauss(behind, float(rng.uniform(0.5, 3.0)))
-    colors = _match_light(colors, alpha, behind, rng)
+    colors = _match_light(small.picture, alpha8, behind, rng)
 
-    picture = behind.astype(np.float32)
-    label = np.zeros(canvas.shape, np.float32)
+    label = np.zeros(canvas.shape, np.uint8)
     into, out_of = _overlap(canvas, small.size, x, y)
-    cover = alpha[out_of][:, :, np.newaxis]
-    picture[into] += cover * (colors[out_of] - picture[into])
-    label[into] = alpha[out_of]
-    return Sample(np.rint(picture).astype(np.uint8), cv.scale_to_u8(label, 255.0), np.full(canvas.shape, 255, np.uint8))
+    if not label[into].size:
+        return Sample(behind, label, np.full(canvas.shape, 255, np.uint8))
+    label[into] = alpha8[out_of]
+    behind[into] = cv.blend(*(np.ascontiguousarray(part) for part in (colors[out_of], behind[into], alpha8[out_of])))
+    return Sample(behind, label, np.full(canvas.shape, 255, np.uint8))
 
 
 def _choose_place(person: Sample, borders: Borders, canvas: Size, rng: np.random.Generator) -> tuple[float, int, int]:
@@ -135,21 +112,18 @@ def fill_canvas_randomly(background: Picture, canvas: Size, rng: np.random.Gener
     return np.ascontiguousarray(cut[:, ::-1] if rng.random() < 0.5 else cut)
 
 
-def _match_light(
-    colors: NDArray[np.float32], alpha: NDArray[np.float32], behind: Picture, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _match_light(colors: Picture, alpha: Alpha8, behind: Picture, rng: np.random.Generator) -> Picture:
     """Move the person's mean color and contrast towards the background's, by a random part of the way."""
     part = rng.uniform(0, 0.6) if rng.random() < 0.6 else 0.0
-    if part == 0.0:
+    person = cv.threshold(alpha, 127)
+    if part == 0.0 or not person.any():
         return colors
-    inside = colors[alpha > 0.5]
-    if not len(inside):
-        return colors
-    mean, spread = inside.mean(axis=0), inside.std() + 1.0
-    target_mean, target_spread = behind.reshape(-1, 3).mean(axis=0), behind.std() + 1.0
-    gain = (1 - part) + part * min(max(target_spread / spread, 0.6), 1.6)
-    moved: NDArray[np.float32] = (colors - mean) * gain + mean + part * (target_mean - mean)
-    return np.clip(moved, 0, 255).astype(np.float32)
+    mean, spread = cv.mean_and_spread(colors, person)
+    target_mean, target_spread = cv.mean_and_spread(behind)
+    gain = (1 - part) + part * min(max((target_spread + 1.0) / (spread + 1.0), 0.6), 1.6)
+    levels = np.arange(256)[:, np.newaxis]
+    moved = (levels - mean) * gain + mean + part * (target_mean - mean)
+    return cv.look_up(colors, np.rint(np.clip(moved, 0, 255)).astype(np.uint8))
 
 
 def _overlap(canvas: Size, size: Size, x: int, y: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

@@ -30,13 +30,13 @@ from train.checkpoint import (
     save_checkpoint,
 )
 from train.data import DataError, Photo, Split, find_photos, split_photos
-from train.loader import BatchStream, LabeledBatch, PlannedBatch, plan_epoch
+from train.loader import BatchStream, LabeledBatch, PlannedBatch, SampleMaker, plan_epoch
 from train.losses import distillation_loss, segmentation_loss
 from train.networks import NETWORKS
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
 from train.sheet import write_prediction_sheet
-from train.validation import Predictor, judge_photos, mean_iou, overall_iou
+from train.validation import Predictor, judge_photos, letterboxed, mean_boundary_f, mean_iou, overall_iou
 
 #: A checkpoint at least this often; a kill costs no more.
 CHECKPOINT_INTERVAL_S = 300.0
@@ -198,6 +198,7 @@ class Run:
         torch.manual_seed(preset.seed)
         self.preset = preset
         self.split = split
+        self.maker = SampleMaker(split, preset)
         self.out = out
         self.device = device
         self.loader_threads = loader_threads
@@ -252,7 +253,7 @@ class Run:
         rate = preset.learning_rate
         label = f"epoch {epoch + 1}/{preset.epochs} at {canvases[0].landscape}"
         with (
-            BatchStream(planned, self.split, preset, canvases, self.loader_threads) as batches,
+            BatchStream(planned, self.maker, canvases, self.loader_threads) as batches,
             tqdm(batches, desc=label, total=len(planned), unit="step", mininterval=2.0) as bar,
         ):
             for done, batch in enumerate(bar, start=1):
@@ -291,8 +292,8 @@ class Run:
         with averaged_weights_in(self.state.model, self.state.averaged):
             by_source = judge_photos(
                 tqdm(self.split.validation, desc="validation", unit="photo", leave=False, mininterval=2.0),
-                predict, preset.canvases.landscape, preset.canvases.upright,
-            )  # fmt: skip
+                letterboxed(predict, preset.canvases.landscape, preset.canvases.upright),
+            )
             shown = _spread(self.split.validation, SHEET_PHOTOS)
             write_prediction_sheet(
                 self.out / f"epoch_{epoch + 1:02}.png",
@@ -302,8 +303,10 @@ class Run:
                 preset.canvases.upright,
             )
         overall = overall_iou(by_source)
-        parts = ", ".join(f"{source} {mean_iou(counts):.4f}" for source, counts in by_source.items())
-        print(f"epoch {epoch + 1}: mean IoU {overall:.4f} ({parts})", flush=True)
+        parts = ", ".join(
+            f"{source} {mean_iou(scores):.4f} / {mean_boundary_f(scores):.3f}" for source, scores in by_source.items()
+        )
+        print(f"epoch {epoch + 1}: mean IoU {overall:.4f} (IoU / boundary F: {parts})", flush=True)
         return overall
 
 

@@ -191,6 +191,58 @@ def dilate(array: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     return cast(NDArray[np.uint8], cv2.dilate(array, np.ones((side_px, side_px), np.uint8)))
 
 
+def threshold(array: NDArray[np.uint8], level: int) -> NDArray[np.uint8]:
+    """255 where (H, W) uint8 is above ``level``, else 0."""
+    return cast(NDArray[np.uint8], cv2.threshold(array, level, 255, cv2.THRESH_BINARY)[1])
+
+
+def histogram(array: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(256,) float32: how often each value occurs in (H, W) uint8."""
+    return cast(NDArray[np.float32], cv2.calcHist([array], [0], None, [256], [0, 256]).ravel())
+
+
+def look_up(picture: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Each value of (H, W, C) uint8 replaced by what the (256, C) uint8 table says for its channel."""
+    return cast(NDArray[np.uint8], cv2.LUT(picture, table[np.newaxis]))
+
+
+def look_up_f32(picture: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Like `look_up`, with a (256, C) float32 table."""
+    return cast(NDArray[np.float32], cv2.LUT(picture, table[np.newaxis]))
+
+
+def mix_channels_f32(picture: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``matrix @ pixel`` for each pixel of (H, W, C) float32."""
+    return cast(NDArray[np.float32], cv2.transform(picture, matrix))
+
+
+def mean_and_spread(
+    picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None
+) -> tuple[NDArray[np.float64], float]:
+    """Mean of each channel of (H, W, C) uint8, and the standard deviation of all values together, where mask > 0."""
+    means, deviations = cv2.meanStdDev(picture, mask=mask)
+    mean_of_squares = float((deviations**2 + means**2).mean())
+    return np.asarray(means, np.float64).ravel(), float(np.sqrt(max(0.0, mean_of_squares - float(means.mean()) ** 2)))
+
+
+def blend(front: NDArray[np.uint8], behind: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``front`` before ``behind``, both (H, W, 3) uint8, by an (H, W) uint8 alpha; rounded."""
+    weight = alpha.astype(np.float32) * np.float32(1 / 255)
+    return cast(NDArray[np.uint8], cv2.blendLinear(front, behind, weight, np.float32(1) - weight))
+
+
+def distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Euclidean distance in pixels of each pixel to the nearest True one; (H, W), at least one of them True."""
+    return cast(NDArray[np.float32], cv2.distanceTransform(np.uint8(1) - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+
+
+def parts(mask: NDArray[np.bool_]) -> list[int]:
+    """Areas in pixels of the connected parts of an (H, W) mask, diagonal neighbors joined; in no order."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    areas: list[int] = stats[1:, cv2.CC_STAT_AREA].tolist()
+    return areas
+
+
 def filter2d(array: NDArray[np.uint8], kernel: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Correlate uint8 with a small kernel, mirrored at the border."""
     return cast(NDArray[np.uint8], cv2.filter2D(array, -1, kernel))

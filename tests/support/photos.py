@@ -37,8 +37,10 @@ def write_photo(
     void_rows: int = 0,
     seed: int = 0,
 ) -> None:
-    """``root/source/images/name.jpg``, and its mask where there is a person."""
+    """``root/source/images/name.jpg``, and its mask where there is a person; else the empty room."""
     picture, mask = draw_disc(*size, seed=seed)
+    if not person:
+        picture = draw_room(*size, seed=seed)
     mask[:void_rows] = 128
     (root / source / "images").mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(root / source / "images" / f"{name}.jpg"), picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])

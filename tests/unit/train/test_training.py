@@ -14,9 +14,9 @@ from humanseg.vision.arrays import Size
 from humanseg.vision.decode import picture_size
 from support.photos import write_photo
 from train import evaluate, export, preview
-from train.checkpoint import CheckpointError, load_network, read_checkpoint
+from train.checkpoint import CheckpointError, load_network, read_checkpoint, save_weights
 from train.data import Split, find_photos, split_photos
-from train.loader import make_batch, plan_epoch
+from train.loader import SampleMaker, plan_epoch
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
 from train.train import Run, learning_rate_factor
@@ -59,7 +59,7 @@ def test_an_epoch_shows_every_photo_once_and_depends_on_the_seed_alone(data: Pat
     assert first != second
     names = sorted(photo.name for planned in first for photo in planned.photos)
     assert names == sorted(photo.name for photo in split.train)
-    one, other = (make_batch(first[0], split, preset, CANVASES) for _ in range(2))
+    one, other = (SampleMaker(split, preset).batch(first[0], CANVASES) for _ in range(2))
     assert torch.equal(one.frames, other.frames)
     assert torch.equal(one.alpha, other.alpha)
 
@@ -119,6 +119,51 @@ def test_another_cycle_begins_with_the_averaged_weights_and_its_own_schedule(dat
     small = replace(TINY, model="small")
     with pytest.raises(CheckpointError, match="'medium', not 'small'"):
         Run(small, split_of(data), tmp_path, torch.device("cpu"), None, 2, tmp_path / "first" / "best.pt")
+
+
+def test_settings_that_came_later_have_their_defaults_in_an_older_checkpoint(data: Path, tmp_path: Path) -> None:
+    run = start(data, tmp_path / "run")
+    run.state.step = 3
+    run.save("last.pt")
+    path = tmp_path / "run" / "last.pt"
+    older = torch.load(path, weights_only=True)
+    # As if this setting, and this part of another, had not existed then.
+    del older["preset"]["teacher_weight"], older["preset"]["loss"]["band_px"]
+    torch.save(older, path)
+    again = start(data, tmp_path / "run")
+    again.resume()
+    assert again.state.step == 3
+    for changed, name in ((replace(TINY, teacher_weight=2.0), "teacher_weight"),
+                          (replace(TINY, loss=replace(TINY.loss, band_px=5)), "loss")):  # fmt: skip
+        with pytest.raises(CheckpointError, match=name):
+            start(data, tmp_path / "run", changed).resume()
+
+
+def test_a_file_of_weights_alone_begins_a_run_and_cannot_be_resumed(data: Path, tmp_path: Path) -> None:
+    run = start(data, tmp_path / "run", replace(TINY, epochs=1))
+    run.run()
+    whole, light = tmp_path / "run" / "best.pt", tmp_path / "weights" / "medium.pt"
+    onnx_file = tmp_path / "medium.onnx"
+    assert export.main(["--checkpoint", str(whole), "--out", str(onnx_file), "--weights-out", str(light)]) == 0
+    assert light.stat().st_size < 7e6
+    begun = Run(TINY, split_of(data), tmp_path, torch.device("cpu"), None, 2, light)
+    saved = read_checkpoint(whole)["averaged"]
+    for name, value in begun.state.model.state_dict().items():
+        assert value.dtype == saved[name].dtype
+        assert torch.allclose(value, saved[name], rtol=1e-3, atol=1e-4), name
+    light.rename(tmp_path / "run" / "last.pt")
+    with pytest.raises(CheckpointError, match="weights only"):
+        begun_elsewhere = start(data, tmp_path / "run", replace(TINY, epochs=1))
+        begun_elsewhere.resume()
+
+
+def test_weights_beyond_half_precision_are_refused(data: Path, tmp_path: Path) -> None:
+    run = start(data, tmp_path / "run")
+    run.state.averaged.state["head.1.bias"].fill_(1e6)
+    run.save("best.pt")
+    with pytest.raises(CheckpointError, match=r"head\.1\.bias"):
+        save_weights(tmp_path / "run" / "best.pt", tmp_path / "light.pt")
+    assert not (tmp_path / "light.pt").exists()
 
 
 def test_damaged_and_missing_checkpoints_are_named(tmp_path: Path) -> None:

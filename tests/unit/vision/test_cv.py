@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from humanseg.vision import cv
 from support.clips import SIZE, draw_clip, texture
@@ -54,3 +55,53 @@ def test_gray_is_the_luma_of_bt601() -> None:
     picture = np.stack([texture(SIZE, seed) for seed in (1, 2, 3)], -1).astype(np.uint8)
     luma = picture @ np.array([0.299, 0.587, 0.114])
     assert np.abs(cv.rgb_to_gray(picture) - luma).max() <= 1
+
+
+def noise_rgb(seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+
+
+def test_look_up_has_a_table_for_each_channel() -> None:
+    picture = noise_rgb()
+    table = np.stack([np.arange(256), 255 - np.arange(256), np.full(256, 7)], axis=1).astype(np.uint8)
+    expected = np.stack([picture[..., 0], 255 - picture[..., 1], np.full((7, 9), 7)], axis=2)
+    assert np.array_equal(cv.look_up(picture, table), expected)
+    assert np.array_equal(cv.look_up_f32(picture, table.astype(np.float32) / 2), expected.astype(np.float32) / 2)
+
+
+def test_mean_and_spread_are_numpys() -> None:
+    picture = noise_rgb()
+    mask = np.zeros((7, 9), np.uint8)
+    mask[2:5, 1:4] = 255
+    for chosen, pixels in ((None, picture.reshape(-1, 3)), (mask, picture[mask > 0])):
+        mean, spread = cv.mean_and_spread(picture, chosen)
+        assert np.allclose(mean, pixels.mean(axis=0))
+        assert np.isclose(spread, pixels.std())
+
+
+def test_blend_is_the_weighted_mean_rounded() -> None:
+    front, behind = noise_rgb(1), noise_rgb(2)
+    alpha = noise_rgb(3)[:, :, 0]
+    weight = alpha[:, :, np.newaxis] / 255
+    exact = front * weight + behind * (1 - weight)
+    # OpenCV adds 1e-5 to the sum of the weights it divides by.
+    assert np.abs(cv.blend(front, behind, alpha) - exact).max() <= 0.51
+
+
+def test_histogram_counts_values() -> None:
+    gray = noise_rgb()[:, :, 0]
+    assert np.array_equal(cv.histogram(gray), np.bincount(gray.ravel(), minlength=256))
+
+
+def test_distance_is_to_the_nearest_true_pixel() -> None:
+    mask = np.zeros((5, 8), bool)
+    mask[1, 2] = mask[4, 7] = True
+    rows, columns = np.mgrid[0:5, 0:8]
+    expected = np.minimum(np.hypot(rows - 1, columns - 2), np.hypot(rows - 4, columns - 7))
+    assert np.allclose(cv.distance_to(mask), expected, atol=1e-5)
+
+
+def test_parts_are_joined_over_corners() -> None:
+    mask = np.zeros((6, 6), bool)
+    mask[0, 0] = mask[1, 1] = mask[4, 4:6] = True
+    assert sorted(cv.parts(mask)) == [2, 2]
