@@ -35,6 +35,7 @@ from train.losses import distillation_loss, segmentation_loss
 from train.networks import NETWORKS
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
+from train.scenes import BY_NAME
 from train.sheet import write_prediction_sheet
 from train.validation import Predictor, judge_photos, letterboxed, mean_boundary_f, mean_iou, overall_iou
 
@@ -75,6 +76,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--learning-rate", type=float, help="at its highest, instead of the preset's")
     parser.add_argument("--small-share", type=float, help="part of the run at the small input, instead of the preset's")
+    parser.add_argument("--scenes", choices=sorted(BY_NAME), help="kinds of composites, instead of the preset's")
     parser.add_argument("--batch", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, help="instead of the preset's")
     parser.add_argument(
@@ -336,6 +338,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("epochs", "learning_rate", "small_share", "batch", "seed", "teacher")
         if getattr(options, name) is not None
     }
+    if options.scenes:
+        changes["scenes"] = BY_NAME[options.scenes]
     preset = replace(PRESETS[options.model], **changes)
     if options.threads:
         torch.set_num_threads(options.threads)
