@@ -10,7 +10,9 @@ import numpy as np
 from humanseg.vision import cv
 from humanseg.vision.arrays import Field, Picture, Size
 from humanseg.vision.letterbox import shrink_or_grow
+from train.codec import LEAST_CRF, MOST_CRF, video_round_trip
 from train.sample import Sample, fit_scale
+from train.scenes import Scenes
 
 
 def place_randomly(sample: Sample, canvas: Size, rng: np.random.Generator) -> Sample:
@@ -43,9 +45,11 @@ def _shift(length: int, room: int, rng: np.random.Generator) -> float:
     return float(rng.uniform(-0.5, 0.5) * (abs(room - length) + 0.2 * room))
 
 
-def degrade(picture: Picture, rng: np.random.Generator) -> Picture:
+def degrade(picture: Picture, scenes: Scenes, rng: np.random.Generator) -> Picture:
     """Light, color, blur, noise and codec marks, as cheap cameras and video calls have them; (H, W, 3) uint8 RGB."""
     picture = _light(picture, rng)
+    if happens(scenes.dark_share, rng):
+        picture = _darken(picture, rng)
     if rng.random() < 0.2:
         picture = _blur(picture, rng)
     if rng.random() < 0.12:
@@ -55,9 +59,42 @@ def degrade(picture: Picture, rng: np.random.Generator) -> Picture:
         if rng.random() < 0.4:
             noise = cv.box_f32(noise, 3) * 1.8
         picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    if happens(scenes.video_share, rng):
+        # The frame before shows the same, a little aside.
+        aside = (int(rng.integers(-4, 5)), int(rng.integers(-8, 9)))
+        return video_round_trip(np.roll(picture, aside, (0, 1)), picture, int(rng.integers(LEAST_CRF, MOST_CRF + 1)))
     if rng.random() < 0.4:
         picture = cv.jpeg_round_trip(picture, int(rng.integers(25, 85)))
     return picture
+
+
+def happens(share: float, rng: np.random.Generator) -> bool:
+    """Whether it happens this time; a share of 0 throws no dice, so that new kinds of scene change no old run."""
+    return share > 0 and rng.random() < share
+
+
+def backlight(scene: Sample, rng: np.random.Generator) -> Sample:
+    """A window behind: people dark, the background bright and shining over their edge. The label must be exact."""
+    cover = scene.alpha.astype(np.float32)[:, :, np.newaxis] * np.float32(1 / 255)
+    bright = scene.picture * np.float32(rng.uniform(1.1, 1.7)) + np.float32(rng.uniform(10, 60))
+    behind = np.minimum(bright, np.float32(255)) * (1 - cover)
+    shine = cv.gauss_f32(behind, float(rng.uniform(3, 9))) * np.float32(rng.uniform(0.05, 0.3))
+    people = (scene.picture * np.float32(rng.uniform(0.25, 0.65)) + shine) * cover
+    lit = np.clip(np.rint(people + behind), 0, 255).astype(np.uint8)
+    return Sample(lit, scene.alpha, scene.known)
+
+
+def _darken(picture: Picture, rng: np.random.Generator) -> Picture:
+    """An evening's room: mean values of 25 to 70, pale colors, coarse noise, perhaps smoothed away again."""
+    darker = min(1.0, float(rng.uniform(25, 70)) / max(1.0, float(picture.mean())))
+    values = picture.astype(np.float32) * np.float32(darker)
+    mixing = np.full((3, 3), 1 / 3, np.float32)
+    pale = np.float32(rng.uniform(0.1, 0.7))
+    values = cv.mix_channels_f32(values, mixing * pale + np.eye(3, dtype=np.float32) * (1 - pale))
+    noise = rng.standard_normal(picture.shape, np.float32)
+    values += cv.box_f32(noise, 3) * np.float32(rng.uniform(3, 15))
+    dark = np.clip(values, 0, 255).astype(np.uint8)
+    return cv.gauss(dark, float(rng.uniform(0.5, 1.3))) if rng.random() < 0.4 else dark
 
 
 def _light(picture: Picture, rng: np.random.Generator) -> Picture:

@@ -7,20 +7,28 @@ out in order.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from humanseg.vision.arrays import Size
+from humanseg.vision.arrays import Picture, Size
 from humanseg.vision.letterbox import PAD_RGB, choose_canvas
-from train.augment import degrade, place_randomly
+from train.augment import backlight, degrade, happens, place_randomly
 from train.cutouts import Cutouts
 from train.data import Photo, Split, read_photo
+from train.occluders import occlude
 from train.presets import Canvases, Preset
 from train.sample import Sample
-from train.synthesis import can_be_cut_out, composite
+from train.synthesis import (
+    Borders,
+    can_be_cut_out,
+    composite,
+    fill_canvas_randomly,
+    place_anywhere,
+    place_close_up,
+)
 
 #: Batches made ahead of the step.
 AHEAD = 4
@@ -91,19 +99,14 @@ def plan_epoch(split: Split, preset: Preset, epoch: int) -> list[PlannedBatch]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
 class SampleMaker:
-    """What samples are made from; one serves all threads.
+    """Makes samples; one serves all threads. What it remembers decides only how soon a sample is made."""
 
-    Attributes:
-        split: the photos.
-        preset: the run's.
-        cutouts: what was learned of the photos so far; a sample does not depend on it, only how soon it is made.
-    """
-
-    split: Split
-    preset: Preset
-    cutouts: Cutouts = field(default_factory=Cutouts)
+    def __init__(self, split: Split, preset: Preset) -> None:
+        self._backgrounds = split.train_backgrounds
+        self._preset = preset
+        self._cutouts = Cutouts()
+        self._people = [photo for photo in split.train if self._may_be_cut_out(photo)]
 
     def samples(self, planned: PlannedBatch, canvases: Canvases) -> list[Sample]:
         """Read, composite and change the photos of a batch."""
@@ -119,20 +122,51 @@ class SampleMaker:
         sample = Sample.read(photo)
         turned = (sample.size.width > sample.size.height) != (canvas.width > canvas.height)
         # An upright photo on a landscape canvas is mostly padding, unless it gets a background that fills it.
-        share = 0.85 if turned else self.preset.composite_share
+        share = 0.85 if turned else self._preset.composite_share
         wanted = photo.mask is not None and rng.random() < share
-        if wanted and self.split.train_backgrounds and can_be_cut_out(sample):
-            background = read_photo(self.split.train_backgrounds[int(rng.integers(len(self.split.train_backgrounds)))])
-            placed = composite(self.cutouts.without_rim(photo, sample), background, canvas, rng)
-            if rng.random() < 0.5:
-                placed = placed.flipped()
+        if wanted and self._backgrounds and self._may_be_cut_out(photo) and can_be_cut_out(sample):
+            placed = self._composite(self._cutouts.without_rim(photo, sample), canvas, rng)
         else:
             placed = place_randomly(sample, canvas, rng)
-        degraded = degrade(placed.picture, rng)
+        degraded = degrade(placed.picture, self._preset.scenes, rng)
         if not placed.known.all():
             # The letterbox pads after the camera has done its worst: padding is one flat color in the service, too.
             degraded[(placed.known == 0) & (placed.picture == PAD_RGB).all(axis=2)] = PAD_RGB
         return Sample(degraded, placed.alpha, placed.known)
+
+    def _composite(self, person: Sample, canvas: Size, rng: np.random.Generator) -> Sample:
+        scenes = self._preset.scenes
+        background = self._background(rng)
+        close_up = canvas.width > canvas.height and happens(scenes.closeup_share, rng)
+        people = [(person, place_close_up if close_up else place_anywhere)]
+        if happens(scenes.several_share, rng):
+            people += [(other, place_anywhere) for other in self._others(1 if rng.random() < 0.7 else 2, rng)]
+        placed = composite(people, background, canvas, rng)
+        if happens(scenes.object_share, rng):
+            placed = occlude(placed, fill_canvas_randomly(self._background(rng), canvas, rng), rng)
+        if happens(scenes.backlight_share, rng):
+            placed = backlight(placed, rng)
+        return placed.flipped() if rng.random() < 0.5 else placed
+
+    def _others(self, count: int, rng: np.random.Generator) -> list[Sample]:
+        """Up to so many people more who may stand anywhere: not cut off at the left or the right."""
+        others: list[Sample] = []
+        for _ in range(3 * count):
+            photo = self._people[int(rng.integers(len(self._people)))]
+            sample = Sample.read(photo)
+            borders = Borders.of(sample)
+            if can_be_cut_out(sample) and not (borders.left or borders.right):
+                others.append(self._cutouts.without_rim(photo, sample))
+            if len(others) == count:
+                break
+        return others
+
+    def _may_be_cut_out(self, photo: Photo) -> bool:
+        sources = self._preset.scenes.sources
+        return not sources or photo.source in sources
+
+    def _background(self, rng: np.random.Generator) -> Picture:
+        return read_photo(self._backgrounds[int(rng.integers(len(self._backgrounds)))])
 
 
 class BatchStream:

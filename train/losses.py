@@ -51,6 +51,32 @@ def boundary_band(alpha: Tensor, width_px: int) -> Tensor:
     return (grown != shrunk).squeeze(1)
 
 
+def boundary_f_loss(logits: Tensor, alpha: Tensor, known: Tensor, tolerance_px: int) -> Tensor:
+    """1 minus a soft F-score of the outline, mean over pictures whose label has one; a scalar, 0 where none has.
+
+    Bokhovkin, Burnaev: Boundary Loss for Remote Sensing Imagery Semantic Segmentation, ISNN 2019: the outline is what
+    a 3x3 maximum of the background adds, met within ``tolerance_px`` (of a square, by another maximum). It is the
+    differentiable kin of `humanseg.vision.metrics.boundary_f`. Outlines within the tolerance of void do not count.
+    """
+    reach = 2 * tolerance_px + 1
+    void = (~known).float().unsqueeze(1)
+    counted = 1 - functional.max_pool2d(void, reach, stride=1, padding=tolerance_px)
+    outlines = [_soft_outline(cover) for cover in (torch.sigmoid(logits.float()), (alpha > 0.5).float())]
+    near = [functional.max_pool2d(one, reach, stride=1, padding=tolerance_px) for one in outlines]
+    predicted, truth = (one * counted for one in outlines)
+    precision = (predicted * near[1]).sum((1, 2, 3)) / predicted.sum((1, 2, 3)).clamp(min=1e-3)
+    recall = (truth * near[0]).sum((1, 2, 3)) / truth.sum((1, 2, 3)).clamp(min=1e-3)
+    score = 2 * precision * recall / (precision + recall).clamp(min=1e-3)
+    has_outline = (truth.sum((1, 2, 3)) > 0).float()
+    return ((1 - score) * has_outline).sum() / has_outline.sum().clamp(min=1.0)
+
+
+def _soft_outline(cover: Tensor) -> Tensor:
+    """(N, H, W) in [0, 1] to (N, 1, H, W): by how much a neighbor is less covered; the picture's border is none."""
+    background = (1 - cover).unsqueeze(1)
+    return functional.max_pool2d(background, 3, stride=1, padding=1) - background
+
+
 @dataclass(frozen=True, slots=True)
 class LossWeights:
     """How the losses are added."""
@@ -61,13 +87,20 @@ class LossWeights:
     boundary: float = 2.0
     """By how much a pixel near an edge counts more in the cross-entropy."""
     band_px: int = 3
+    boundary_f: float = 0.0
+    """Of the soft boundary F, which asks where the outline is and not how many pixels are wrong."""
+    tolerance_px: int = 2
+    """Within which that outline is met, as in the evaluation at a long side of 320."""
 
 
 def segmentation_loss(logits: Tensor, alpha: Tensor, known: Tensor, weights: LossWeights) -> Tensor:
-    """What the networks are trained on: cross-entropy with a heavier edge, and the Lovász hinge; a scalar."""
+    """What the networks are trained on: cross-entropy with a heavier edge, Lovász hinge, boundary F; a scalar."""
     emphasis = 1 + weights.boundary * boundary_band(alpha, weights.band_px).float()
     entropy = cross_entropy(logits, alpha, known, emphasis)
-    return weights.cross_entropy * entropy + weights.lovasz * lovasz_hinge(logits, alpha > 0.5, known)
+    loss = weights.cross_entropy * entropy + weights.lovasz * lovasz_hinge(logits, alpha > 0.5, known)
+    if weights.boundary_f:
+        loss = loss + weights.boundary_f * boundary_f_loss(logits, alpha, known, weights.tolerance_px)
+    return loss
 
 
 def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:

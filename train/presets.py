@@ -6,6 +6,7 @@ from typing import Any
 
 from humanseg.vision.arrays import Size
 from train.losses import LossWeights
+from train.scenes import PLAIN, RICH, Scenes
 
 #: The shapes of webcam and phone; letterboxing 16:9 to 5:3 wastes 6 % of the pixels, to a square 44 %.
 LANDSCAPE, UPRIGHT = Size(320, 192), Size(192, 320)
@@ -48,6 +49,8 @@ class Preset:
     """Share of upright photos that are shown on a landscape canvas, mostly as composites: the webcam's view."""
     negative_share: float = 0.05
     """Backgrounds without anybody, as a share of the people's photos."""
+    scenes: Scenes = PLAIN
+    """What composites and cameras show; plain as it was for the first models."""
     teacher: str = ""
     """Checkpoint of the network to learn from besides the labels; empty: none."""
     teacher_weight: float = 1.0
@@ -81,5 +84,7 @@ def _fill(plain: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 PRESETS: dict[str, Preset] = {
     "medium": Preset("medium"),
     # No pretrained layers, so one rate for all, and a higher one: a small network bears it.
-    "small": Preset("small", epochs=60, learning_rate=4e-3, backbone_rate=1.0, weight_decay=0.01, validate_every=5),
+    "small": Preset(
+        "small", epochs=60, learning_rate=4e-3, backbone_rate=1.0, weight_decay=0.01, validate_every=5, scenes=RICH
+    ),
 }

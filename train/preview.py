@@ -9,11 +9,13 @@ from pathlib import Path
 from train.data import DataError, find_photos, split_photos
 from train.loader import SampleMaker, plan_epoch
 from train.presets import PRESETS
+from train.scenes import BY_NAME
 from train.sheet import write_sample_sheet
 
 EXAMPLES = """examples:
   python -m train.preview --data ../shared/data/train --out out/samples.png
   python -m train.preview --data DATA --out out/samples.png --epoch 3 --count 64
+  python -m train.preview --data DATA --out out/rich.png --scenes rich
 
 Pairs of picture and label: white person, black background, red void, which counts in neither loss nor metric.
 """
@@ -30,11 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of <source>/images and masks")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the PNG to write")
     parser.add_argument("--model", choices=sorted(PRESETS), default="medium", help="whose preset")
+    parser.add_argument("--scenes", choices=sorted(BY_NAME), help="kinds of composites, instead of the preset's")
     parser.add_argument("--epoch", type=int, default=0, help="of the run, from 0 (default 0)")
     parser.add_argument("--count", type=int, default=32, help="samples to show (default 32)")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     # Batches of one: landscape and upright samples side by side, in the order of the shuffle.
     preset = replace(PRESETS[options.model], batch=1)
+    if options.scenes:
+        preset = replace(preset, scenes=BY_NAME[options.scenes])
     try:
         split = split_photos(find_photos(options.data))
         planned = plan_epoch(split, preset, options.epoch)[: options.count]

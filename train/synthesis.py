@@ -6,7 +6,9 @@ must not teach: the rim of the old background round a cut-out (`train.cutouts` t
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -40,64 +42,153 @@ def can_be_cut_out(sample: Sample) -> bool:
     return bool((sample.known == 255).all() and np.count_nonzero(sample.alpha > 127) >= SMALLEST_PERSON_PX)
 
 
-def composite(person: Sample, background: Picture, canvas: Size, rng: np.random.Generator) -> Sample:
-    """A person on another background, on the canvas of a network; everything in it is known.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How a photo lies on the canvas: its scale, and where its top left corner comes to lie."""
 
-    ``person`` must satisfy `can_be_cut_out` and come without its rim (`train.cutouts`); ``background`` is (h, w, 3)
-    uint8 RGB of any size.
+    scale: float
+    x: int
+    y: int
+
+
+class Placer(Protocol):
+    """A way to choose a place for a cut-out person."""
+
+    def __call__(self, person: Sample, canvas: Size, rng: np.random.Generator) -> Place:
+        """Choose with the dice."""
+        ...
+
+
+def composite(
+    people: Sequence[tuple[Sample, Placer]], background: Picture, canvas: Size, rng: np.random.Generator
+) -> Sample:
+    """People on another background, on the canvas of a network; everything in it is known.
+
+    All of ``people`` must satisfy `can_be_cut_out` and come without their rim (`train.cutouts`); who is larger stands
+    before who is smaller. ``background`` is (h, w, 3) uint8 RGB of any size.
     """
-    borders = Borders.of(person)
-    scale, x, y = _choose_place(person, borders, canvas, rng)
-    small = person.resized(Size(max(2, round(person.size.width * scale)), max(2, round(person.size.height * scale))))
-    # Hard masks are a little generous: pull the edge in by up to one pixel, then soften it.
-    alpha8 = cv.erode(small.alpha, 3) if rng.random() < 0.4 else small.alpha
-    alpha8 = cv.gauss(alpha8, float(rng.uniform(0.4, 0.9)))
-    behind = fill_canvas_randomly(background, canvas, rng)
+    layers = sorted(
+        (_Layer.of(person, place(person, canvas, rng), rng) for person, place in people), key=lambda one: one.size_px
+    )
+    picture = fill_canvas_randomly(background, canvas, rng)
     if rng.random() < 0.4:
-        behind = cv.gauss(behind, float(rng.uniform(0.5, 3.0)))
-    colors = _match_light(small.picture, alpha8, behind, rng)
-
+        picture = cv.gauss(picture, float(rng.uniform(0.5, 3.0)))
     label = np.zeros(canvas.shape, np.uint8)
-    into, out_of = _overlap(canvas, small.size, x, y)
-    if not label[into].size:
-        return Sample(behind, label, np.full(canvas.shape, 255, np.uint8))
-    label[into] = alpha8[out_of]
-    behind[into] = cv.blend(*(np.ascontiguousarray(part) for part in (colors[out_of], behind[into], alpha8[out_of])))
-    return Sample(behind, label, np.full(canvas.shape, 255, np.uint8))
+    for layer in layers:
+        layer.lay_over(picture, label, _match_light(layer.picture, layer.alpha, picture, rng))
+    return Sample(picture, label, np.full(canvas.shape, 255, np.uint8))
 
 
-def _choose_place(person: Sample, borders: Borders, canvas: Size, rng: np.random.Generator) -> tuple[float, int, int]:
-    """Scale, and where the photo's top left corner comes to lie on the canvas."""
-    rows, columns = np.nonzero(person.alpha > 127)
-    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-    tall = bottom - top
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A cut-out person at the size of the canvas, with a soft edge."""
+
+    picture: Picture
+    alpha: Alpha8
+    place: Place
+    size_px: float
+    """Height of the person, also of what lies outside the canvas."""
+
+    @classmethod
+    def of(cls, person: Sample, place: Place, rng: np.random.Generator) -> "_Layer":
+        size, scale = person.size, place.scale
+        small = person.resized(Size(max(2, round(size.width * scale)), max(2, round(size.height * scale))))
+        # Hard masks are a little generous: pull the edge in by up to one pixel, then soften it.
+        alpha = cv.erode(small.alpha, 3) if rng.random() < 0.4 else small.alpha
+        alpha = cv.gauss(alpha, float(rng.uniform(0.4, 0.9)))
+        return cls(small.picture, alpha, place, np.ptp(np.flatnonzero(person.alpha.max(axis=1) > 127)) * scale)
+
+    def lay_over(self, picture: Picture, label: Alpha8, colors: Picture) -> None:
+        """Put it with these colors onto a picture and into its label, in place."""
+        into, out_of = _overlap(Size.of(picture), Size.of(colors), self.place.x, self.place.y)
+        if not label[into].size:
+            return
+        front, alpha = np.ascontiguousarray(colors[out_of]), np.ascontiguousarray(self.alpha[out_of])
+        picture[into] = cv.blend(front, np.ascontiguousarray(picture[into]), alpha)
+        seen_through = (255 - label[into]) * (255 - alpha.astype(np.uint16))
+        label[into] = 255 - (seen_through + 127) // 255
+
+
+def place_anywhere(person: Sample, canvas: Size, rng: np.random.Generator) -> Place:
+    """Near or far, whole or partly outside the canvas; cut off where the photo cuts it off."""
+    borders, extent = Borders.of(person), _Extent.of(person)
     if borders.bottom:
         # Head and shoulders before a webcam: the head stays in the picture in most samples.
         share = rng.uniform(0.45, 1.15)
     else:
         share = rng.uniform(0.4, 1.1) if rng.random() < 0.7 else rng.uniform(0.15, 0.5)
-    scale = share * canvas.height / tall
+    scale = _bearable_scale(share * canvas.height / extent.tall, person.size, borders, canvas)
+    x = _choose_x(person.size, extent, borders, scale, canvas, rng)
+    height = person.size.height * scale
+    if borders.bottom:
+        y = canvas.height - height + rng.uniform(0, 0.25) * extent.tall * scale
+    elif borders.top:
+        y = -rng.uniform(0, 0.2) * extent.tall * scale
+    else:
+        y = -extent.top * scale + (canvas.height - extent.tall * scale) * rng.uniform(0.3, 1.1)
+    return Place(scale, math.floor(x), math.floor(y))
+
+
+def place_close_up(person: Sample, canvas: Size, rng: np.random.Generator) -> Place:
+    """As a webcam sees who sits before it: the head in the picture, the body cut off by the lower edge."""
+    borders, extent = Borders.of(person), _Extent.of(person)
+    # Of a portrait most is head and shoulders; of a whole person the upper third to two thirds.
+    share = rng.uniform(0.7, 1.25) if borders.bottom else rng.uniform(1.5, 3.0)
+    # Whoever is cut off above by the photo is cut off by the canvas, too.
+    head = 0.0 if borders.top else rng.uniform(0.02, 0.25) * canvas.height
+    scale = share * canvas.height / extent.tall
+    if extent.whole >= 0.5 * extent.tall:
+        # The canvas ends above the shoulders that the photo cuts off at its sides, so the person may be anywhere.
+        borders = replace(borders, left=False, right=False)
+        scale = max(scale, (canvas.height - head) / extent.whole)
+    scale = _bearable_scale(scale, person.size, borders, canvas)
+    x = _choose_x(person.size, extent, borders, scale, canvas, rng)
+    y = head - extent.top * scale
+    if borders.bottom:
+        y = max(y, canvas.height - person.size.height * scale)
+    return Place(scale, math.floor(x), math.floor(y))
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """Where on the photo the person is, in its pixels."""
+
+    left: int
+    top: int
+    right: int
+    tall: int
+    whole: int
+    """So many rows from the top row on, down to the first that the photo cuts off at its left or right."""
+
+    @classmethod
+    def of(cls, person: Sample) -> "_Extent":
+        there = person.alpha > 127
+        rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+        tall = int(np.ptp(rows)) + 1
+        cut = np.flatnonzero(there[rows[0] :, 0] | there[rows[0] :, -1])
+        return cls(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, tall, int(cut[0]) if len(cut) else tall)
+
+
+def _bearable_scale(scale: float, size: Size, borders: Borders, canvas: Size) -> float:
+    """Large enough that who is cut off left and right is cut off by the canvas, not beyond what the pixels bear."""
     if borders.left and borders.right:
-        scale = max(scale, canvas.width / person.size.width)
-    # Not beyond what the photo's pixels can bear.
-    scale = min(scale, 3.0 * fit_scale(person.size, canvas))
-    width, height = person.size.width * scale, person.size.height * scale
-    slack_x = canvas.width - (right - left) * scale
-    x = -left * scale + slack_x * rng.uniform(-0.1, 1.1)
+        scale = max(scale, canvas.width / size.width)
+    return min(scale, 3.0 * fit_scale(size, canvas))
+
+
+def _choose_x(
+    size: Size, extent: _Extent, borders: Borders, scale: float, canvas: Size, rng: np.random.Generator
+) -> float:
+    width = size.width * scale
+    slack = canvas.width - (extent.right - extent.left) * scale
+    x = -extent.left * scale + slack * rng.uniform(-0.1, 1.1)
     if borders.left and borders.right:
         x = (canvas.width - width) * rng.uniform(0, 1)
     elif borders.left:
         x = -rng.uniform(0, 0.15) * width
     elif borders.right:
         x = canvas.width - width * rng.uniform(0.85, 1.0)
-    if borders.bottom:
-        y = canvas.height - height + rng.uniform(0, 0.25) * tall * scale
-        y = max(y, canvas.height - height)
-    elif borders.top:
-        y = -rng.uniform(0, 0.2) * tall * scale
-    else:
-        y = -top * scale + (canvas.height - tall * scale) * rng.uniform(0.3, 1.1)
-    return scale, math.floor(x), math.floor(y)
+    return float(x)
 
 
 def fill_canvas_randomly(background: Picture, canvas: Size, rng: np.random.Generator) -> Picture:

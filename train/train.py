@@ -4,14 +4,12 @@ Everything is decided by the preset and its seed; interrupted by Ctrl-C, a kill 
 from the last checkpoint as if it had never stopped.
 """
 
-import argparse
 import csv
 import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from humanseg.vision.arrays import AlphaBatch, Batch
+from train.arguments import chosen_preset, parse_arguments
 from train.checkpoint import (
     AveragedWeights,
     CheckpointError,
@@ -34,7 +33,7 @@ from train.loader import BatchStream, LabeledBatch, PlannedBatch, SampleMaker, p
 from train.losses import distillation_loss, segmentation_loss
 from train.networks import NETWORKS
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
-from train.presets import PRESETS, Canvases, Preset
+from train.presets import Canvases, Preset
 from train.sheet import write_prediction_sheet
 from train.validation import Predictor, judge_photos, letterboxed, mean_boundary_f, mean_iou, overall_iou
 
@@ -44,47 +43,6 @@ LARGEST_GRADIENT = 5.0
 #: Photos of the prediction sheet.
 SHEET_PHOTOS = 12
 LOG_COLUMNS = ("epoch", "step", "seconds", "loss", "learning_rate", "photos_per_s", "iou")
-
-EXAMPLES = r"""examples:
-  python -m train.train --model medium --data ../shared/data/train --out runs/medium
-  python -m train.train --model medium --data DATA --out runs/try --epochs 2     a short try
-  python -m train.train --model small --data DATA --out runs/small --teacher runs/medium/best.pt
-  the same command again                                                         goes on where it stopped
-  python -m train.train --model medium --data DATA --out runs/more --init runs/medium/best.pt \
-      --epochs 12 --learning-rate 8e-4 --small-share 0                           another cycle from those weights
-
-writes into --out: last.pt and best.pt (checkpoints), log.csv (a row an epoch), epoch_NN.png (predictions to look at).
-Then: python -m train.export, python -m train.evaluate.
-"""
-
-
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.train",
-        description="Train a person segmentation network.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", choices=sorted(PRESETS), default="medium", help="network and preset")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of <source>/images and masks")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and logs go")
-    parser.add_argument(
-        "--init", type=Path, metavar="FILE", help="begin with the weights of a checkpoint of the same network"
-    )
-    parser.add_argument("--epochs", type=int, help="instead of the preset's")
-    parser.add_argument("--learning-rate", type=float, help="at its highest, instead of the preset's")
-    parser.add_argument("--small-share", type=float, help="part of the run at the small input, instead of the preset's")
-    parser.add_argument("--batch", type=int, help="instead of the preset's")
-    parser.add_argument("--seed", type=int, help="instead of the preset's")
-    parser.add_argument(
-        "--backbone-weights", metavar="FILE|none", help="ImageNet weights (default: the installed package's)"
-    )
-    parser.add_argument("--teacher", metavar="FILE", help="checkpoint of a larger network to learn from as well")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
-    parser.add_argument("--threads", type=int, help="of torch on the CPU (default: all cores)")
-    parser.add_argument("--loader-threads", type=int, default=2, help="that make batches (default 2)")
-    return parser.parse_args(arguments)
 
 
 def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
@@ -331,12 +289,7 @@ def _minutes(seconds: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    changes = {
-        name: getattr(options, name)
-        for name in ("epochs", "learning_rate", "small_share", "batch", "seed", "teacher")
-        if getattr(options, name) is not None
-    }
-    preset = replace(PRESETS[options.model], **changes)
+    preset = chosen_preset(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:

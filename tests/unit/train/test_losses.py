@@ -5,10 +5,18 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.losses import LossWeights, boundary_band, cross_entropy, distillation_loss, lovasz_hinge, segmentation_loss
+from train.losses import (
+    LossWeights,
+    boundary_band,
+    boundary_f_loss,
+    cross_entropy,
+    distillation_loss,
+    lovasz_hinge,
+    segmentation_loss,
+)
 
 VOID = 255
 
@@ -54,6 +62,7 @@ def test_the_gradient_of_the_ordinary_case() -> None:
     assert logits.grad.tolist() == pytest.approx([0, 0, -1 / 3, 1 / 3], abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-4, 4, width=32), st.booleans()), min_size=1, max_size=24))
 def test_it_is_the_integral_of_the_jaccard_loss_over_thresholds(pixels: list[tuple[float, bool]]) -> None:
     logits, labels = [z for z, _ in pixels], [int(g) for _, g in pixels]
@@ -118,3 +127,70 @@ def test_a_pupil_that_agrees_with_its_teacher_costs_nothing() -> None:
     assert float(distillation_loss(torch.zeros(1, 1, 1), torch.full((1, 1, 1), 2.0))) == pytest.approx(
         expected, abs=1e-6
     )
+
+
+def box(top: int, bottom: int, left: int, right: int) -> torch.Tensor:
+    alpha = torch.zeros(1, 24, 32)
+    alpha[:, top:bottom, left:right] = 1
+    return alpha
+
+
+def boundary_loss(predicted: torch.Tensor, truth: torch.Tensor, known: torch.Tensor | None = None) -> float:
+    all_known = torch.ones_like(truth, dtype=torch.bool)
+    sure = (predicted * 2 - 1) * 40
+    return float(boundary_f_loss(sure, truth, all_known if known is None else known, 2))
+
+
+def test_the_boundary_term_is_one_minus_the_f_score_of_hard_masks() -> None:
+    truth = box(0, 24, 0, 10)
+    assert boundary_loss(truth, truth) == pytest.approx(0, abs=1e-5)
+    assert boundary_loss(box(0, 24, 0, 12), truth) == pytest.approx(0, abs=1e-5)
+    assert boundary_loss(box(0, 24, 0, 13), truth) == pytest.approx(1, abs=1e-5)
+    # Half of the rows 5 px away, and a step between; a pixel is outline if one of its eight neighbors is background.
+    half = torch.maximum(box(0, 12, 0, 10), box(12, 24, 0, 15))
+    found = {(y, 9) for y in range(12)} | {(12, x) for x in range(9, 15)} | {(y, 14) for y in range(12, 24)}
+    wanted = {(y, 9) for y in range(24)}
+
+    def share(pixels: set[tuple[int, int]], goal: set[tuple[int, int]]) -> float:
+        return sum(any(max(abs(y - v), abs(x - u)) <= 2 for v, u in goal) for y, x in pixels) / len(pixels)
+
+    precision, recall = share(found, wanted), share(wanted, found)
+    assert 0.3 < precision < 0.8
+    assert boundary_loss(half, truth) == pytest.approx(1 - 2 * precision * recall / (precision + recall), abs=1e-5)
+
+
+def test_the_boundary_term_leaves_void_and_empty_pictures_out() -> None:
+    truth, shifted = box(6, 18, 6, 18), box(6, 18, 6, 24)
+    known = torch.ones_like(truth, dtype=torch.bool)
+    known[:, :, 14:] = False
+    assert boundary_loss(shifted, truth) > 0.2
+    assert boundary_loss(shifted, truth, known) == pytest.approx(0, abs=1e-5)
+    nobody = torch.zeros_like(truth)
+    assert boundary_loss(shifted, nobody) == 0
+    # Beside an empty picture, the other counts as if alone.
+    both = boundary_loss(torch.cat((shifted, nobody)), torch.cat((truth, nobody)))
+    assert both == pytest.approx(boundary_loss(shifted, truth))
+
+
+def test_descending_the_boundary_term_moves_the_outline_to_its_place() -> None:
+    truth = box(6, 18, 6, 18)
+    known = torch.ones_like(truth, dtype=torch.bool)
+    # Everything a little unsure, the outline 3 px off on one side.
+    logits = ((box(6, 18, 6, 21) * 2 - 1) * 2.0).requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=0.2)
+    before = float(boundary_f_loss(logits.detach(), truth, known, 2))
+    for _ in range(60):
+        optimizer.zero_grad()
+        boundary_f_loss(logits, truth, known, 2).backward()
+        optimizer.step()
+    assert float(boundary_f_loss(logits.detach(), truth, known, 2)) < 0.3 * before
+    assert before > 0.2
+
+
+def test_the_boundary_term_is_off_unless_asked_for() -> None:
+    truth = box(6, 18, 6, 18)
+    logits, known = box(6, 18, 8, 21) * 4 - 2, torch.ones_like(truth, dtype=torch.bool)
+    without = float(segmentation_loss(logits, truth, known, LossWeights()))
+    assert without == float(segmentation_loss(logits, truth, known, LossWeights(tolerance_px=1)))
+    more = float(segmentation_loss(logits, truth, known, LossWeights(boundary_f=0.5)))
+    assert more == pytest.approx(without + 0.5 * float(boundary_f_loss(logits, truth, known, 2)))

@@ -14,11 +14,13 @@ from humanseg.vision.arrays import Size
 from humanseg.vision.decode import picture_size
 from support.photos import write_photo
 from train import evaluate, export, preview
+from train.arguments import chosen_preset, parse_arguments
 from train.checkpoint import CheckpointError, load_network, read_checkpoint, save_weights
 from train.data import Split, find_photos, split_photos
 from train.loader import SampleMaker, plan_epoch
 from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
+from train.scenes import PLAIN, RICH
 from train.train import Run, learning_rate_factor
 
 CANVASES = Canvases(Size(64, 32), Size(32, 64))
@@ -62,6 +64,35 @@ def test_an_epoch_shows_every_photo_once_and_depends_on_the_seed_alone(data: Pat
     one, other = (SampleMaker(split, preset).batch(first[0], CANVASES) for _ in range(2))
     assert torch.equal(one.frames, other.frames)
     assert torch.equal(one.alpha, other.alpha)
+
+
+def test_people_are_cut_out_of_photos_of_the_named_sources_only(tmp_path: Path) -> None:
+    for number in range(12):
+        for source in ("careful", "coarse"):
+            write_photo(tmp_path, source, f"{number:02}", size=(128, 80), seed=number)
+        write_photo(tmp_path, "rooms", f"{number:02}", size=(64, 40), person=False, seed=99)
+    split = split_of(tmp_path)
+    scenes = replace(PLAIN, sources=("careful",), several_share=1.0)
+    preset = replace(TINY, batch=1, composite_share=1.0, negative_share=0.0, scenes=scenes)
+    maker = SampleMaker(split, preset)
+    padded: dict[str, list[bool]] = {"careful": [], "coarse": []}
+    for planned in plan_epoch(split, preset, 0):
+        (sample,) = maker.samples(planned, CANVASES)
+        padded[planned.photos[0].source].append(not sample.known.all())
+    # A composite fills its canvas; a photo that was turned or shrunk does not.
+    assert not any(padded["careful"])
+    assert sum(padded["coarse"]) > 3
+
+
+def test_the_command_line_changes_what_it_names_and_nothing_else() -> None:
+    base = ["--model", "medium", "--data", "x", "--out", "y"]
+    assert chosen_preset(parse_arguments(base)) == PRESETS["medium"]
+    chosen = chosen_preset(
+        parse_arguments([*base, "--epochs", "3", "--boundary-f", "0.5", "--scenes", "rich", "--teacher-weight", "0"])
+    )
+    medium = PRESETS["medium"]
+    loss = replace(medium.loss, boundary_f=0.5)
+    assert chosen == replace(medium, epochs=3, loss=loss, scenes=RICH, teacher_weight=0.0)
 
 
 def test_the_preview_shows_what_training_makes(data: Path, tmp_path: Path) -> None:
