@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from engines.registry import DEFAULT_ENGINE, open_runner
 from engines.runner import EngineError
 from humanseg.vision.arrays import Alpha, Picture
+from train.contestants import Contestant, open_model
 from train.data import DataError, Photo, find_photos, split_photos
 from train.validation import (
     PhotoScore,
-    Segmenter,
     by_slice,
     judge_photos,
-    letterboxed,
     mean_boundary_f,
     mean_false_share,
     mean_iou,
@@ -61,14 +59,6 @@ CPU is the process's time a photo from picture to mask: compare it within one ru
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
-    """Something that segments, and what it is called in tables."""
-
-    name: str
-    segment: Segmenter
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """What came out of one contestant.
 
@@ -83,17 +73,6 @@ class Report:
     groups: dict[str, list[PhotoScore]]
     slices: dict[str, list[PhotoScore]]
     cpu_ms: float
-
-
-def open_model(file: Path) -> Contestant:
-    """An ONNX file with our metadata, behind the engine that serves it.
-
-    Raises:
-        EngineError: the file cannot be served.
-    """
-    runner = open_runner(DEFAULT_ENGINE, file, max_batch=1, concurrency=1)
-    model = runner.info.model
-    return Contestant(f"{model.name} {model.version} ({file})", letterboxed(runner.run, model.landscape, model.upright))
 
 
 def judge(contestant: Contestant, photos: Sequence[Photo]) -> Report:

@@ -55,6 +55,10 @@ class Preset:
     """Checkpoint of the network to learn from besides the labels; empty: none."""
     teacher_weight: float = 1.0
     """Of the distance from the teacher; the labels' loss keeps its own weight."""
+    box_teacher: str = ""
+    """ONNX file whose soft masks fill the boxes of photos that have nothing else; empty: such photos are left out."""
+    box_share: float = 0.3
+    """Photos with boxes in an epoch, as a share of the people's photos."""
     loss: LossWeights = field(default_factory=LossWeights)
     canvases: Canvases = Canvases(LANDSCAPE, UPRIGHT)
     small_canvases: Canvases = Canvases(SMALL_LANDSCAPE, SMALL_UPRIGHT)

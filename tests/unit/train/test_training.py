@@ -12,9 +12,10 @@ import torch
 from engines.registry import open_runner
 from humanseg.vision.arrays import Size
 from humanseg.vision.decode import picture_size
-from support.photos import write_photo
+from support.photos import write_boxes, write_photo
 from train import evaluate, export, preview
 from train.arguments import chosen_preset, parse_arguments
+from train.boxes import find_boxed, label_boxes
 from train.checkpoint import CheckpointError, load_network, read_checkpoint, save_weights
 from train.data import Split, find_photos, split_photos
 from train.loader import SampleMaker, plan_epoch
@@ -93,6 +94,24 @@ def test_the_command_line_changes_what_it_names_and_nothing_else() -> None:
     medium = PRESETS["medium"]
     loss = replace(medium.loss, boundary_f=0.5)
     assert chosen == replace(medium, epochs=3, loss=loss, scenes=RICH, teacher_weight=0.0)
+
+
+def test_photos_with_boxes_are_learned_from_but_neither_pasted_nor_judged_by(data: Path, tmp_path: Path) -> None:
+    split = split_of(data)
+    write_boxes(tmp_path, {f"{number:02}": [(12, 8, 40, 36)] for number in range(12)})
+    filled = label_boxes(find_boxed(tmp_path), lambda picture: np.ones(picture.shape[:2], np.float32), tmp_path / "m")
+    with_them = replace(split, train_boxed=tuple(filled))
+    preset = replace(TINY, batch=1, box_share=0.25, composite_share=1.0, landscape_share=0.0)
+    planned = plan_epoch(with_them, preset, 0)
+    shown = [one for one in planned if one.photos[0].boxes]
+    assert len(shown) == round(0.25 * len(split.train))
+    assert not {photo for one in planned for photo in one.photos} & set(split.validation)
+    assert plan_epoch(split, preset, 0) == plan_epoch(replace(split, train_boxed=()), preset, 0)
+    maker = SampleMaker(with_them, preset)
+    for one in shown:
+        (sample,) = maker.samples(one, CANVASES)
+        # The band round the box is void; a composite would have none.
+        assert not sample.known.all()
 
 
 def test_the_preview_shows_what_training_makes(data: Path, tmp_path: Path) -> None:
