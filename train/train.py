@@ -37,7 +37,7 @@ from train.data import DataError, Photo, Split, find_photos, split_photos
 from train.loader import BatchStream, LabeledBatch, PlannedBatch, SampleMaker, plan_epoch
 from train.losses import distillation_loss, segmentation_loss
 from train.networks import NETWORKS
-from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
+from train.networks.efficientnet_lite import EfficientNetLite, WeightsError, find_weights, load_imagenet
 from train.presets import Canvases, Preset
 from train.sheet import write_prediction_sheet
 from train.validation import Predictor, judge_photos, letterboxed, mean_boundary_f, mean_iou, overall_iou
@@ -84,8 +84,8 @@ def make_model(preset: Preset, backbone_weights: str | None, device: torch.devic
     """
     model = NETWORKS[preset.model]()
     encoder = getattr(model, "encoder", None)
-    if isinstance(encoder, EfficientNetLite0) and backbone_weights != "none":
-        load_imagenet(encoder, find_weights(Path(backbone_weights) if backbone_weights else None))
+    if isinstance(encoder, EfficientNetLite) and backbone_weights != "none":
+        load_imagenet(encoder, find_weights(Path(backbone_weights) if backbone_weights else None, encoder.variant))
     # torch's stubs do not know that Module.to takes a memory format.
     return cast(nn.Module, model.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
 

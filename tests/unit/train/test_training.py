@@ -19,7 +19,6 @@ from train.boxes import find_boxed, label_boxes
 from train.checkpoint import CheckpointError, load_network, read_checkpoint, save_weights
 from train.data import Split, find_photos, split_photos
 from train.loader import SampleMaker, plan_epoch
-from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
 from train.scenes import PLAIN, RICH
 from train.train import Run, learning_rate_factor
@@ -224,7 +223,7 @@ def test_damaged_and_missing_checkpoints_are_named(tmp_path: Path) -> None:
             read_checkpoint(path)
 
 
-@pytest.mark.parametrize("model", ["medium", "small"])
+@pytest.mark.parametrize("model", ["large", "medium", "small"])
 def test_the_exported_file_serves_what_was_trained(
     model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,19 +277,6 @@ def test_a_graph_that_computes_something_else_is_not_written(data: Path, tmp_pat
         for parameter in run.state.model.parameters():
             parameter.mul_(1.5)
     assert export.compare(served, out, (CANVASES.landscape,)) > export.TOLERANCE
-
-
-def test_the_imagenet_weights_of_the_package_fit_every_tensor() -> None:
-    encoder = EfficientNetLite0()
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    assert load_imagenet(encoder, find_weights(None)) == len(before)
-    weights = [name for name, value in before.items() if value.ndim == 4]
-    assert all(not torch.equal(before[name], encoder.state_dict()[name]) for name in weights)
-
-
-def test_weights_that_are_missing_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="do not exist"):
-        find_weights(tmp_path / "none.pth")
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
