@@ -19,6 +19,7 @@ from engines.runner import EngineError
 from humanseg.vision.arrays import Alpha, Picture
 from train.contestants import Contestant, open_model
 from train.data import DataError, Photo, find_photos, split_photos
+from train.peers import PeerError, open_tflite
 from train.validation import (
     PhotoScore,
     by_slice,
@@ -48,6 +49,7 @@ COLUMNS = (
 EXAMPLES = """examples:
   python -m train.evaluate --onnx engines/models/medium.onnx --data ../shared/data/train
   python -m train.evaluate --onnx engines/models/*.onnx --data ../shared/data/train      compares on the same photos
+  python -m train.evaluate --onnx medium.onnx --tflite selfie_segmentation.tflite --data DATA       beside a peer
   python -m train.evaluate --onnx medium.onnx --data my_photos --all --json report.json
 
 columns: IoU, mean over photos of (person IoU + background IoU) / 2; person, the first of the two; 10th %, the IoU that
@@ -144,24 +146,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--onnx", type=Path, required=True, nargs="+", metavar="FILE", help="the models")
+    parser.add_argument("--onnx", type=Path, default=[], nargs="+", metavar="FILE", help="models with our metadata")
+    parser.add_argument("--tflite", type=Path, default=[], nargs="+", metavar="FILE", help="peers (train/peers.py)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of <source>/images and masks")
     parser.add_argument("--all", action="store_true", help="judge by every photo, for data that was not learned from")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    if not (options.onnx or options.tflite):
+        parser.error("nothing to judge: give --onnx, --tflite or both")
     reports = []
     try:
+        contestants = [*map(open_model, options.onnx), *map(open_tflite, options.tflite)]
         photos = find_photos(options.data)
         split = split_photos(photos)
         judged = photos if options.all else [*split.validation, *split.validation_backgrounds]
-        contestants = [open_model(file) for file in options.onnx]
         for contestant in contestants:
             reports.append(judge(contestant, judged))
             print(f"{contestant.name} on {options.data}")
             print_table(reports[-1])
         if options.json:
             options.json.write_text(json.dumps({"models": [to_plain(report) for report in reports]}, indent=2) + "\n")
-    except (DataError, EngineError, OSError) as error:
+    except (DataError, EngineError, PeerError, OSError) as error:
         print(f"train.evaluate: {error}", file=sys.stderr)
         return 1
     return 0
