@@ -6,7 +6,7 @@ values: 255 person, 0 background, 128 void (unknown: counts in neither loss nor 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha8, Picture, Plane, Size
-from humanseg.vision.decode import DecodeError, picture_size
+from humanseg.vision.decode import DecodeError, decode_picture, picture_size
 
 VOID = 128
 #: Width of the band round each box that counts nowhere.
@@ -112,6 +112,24 @@ def find_photos(root: Path) -> list[Photo]:
     if not any(photo.mask for photo in photos):
         raise DataError(f"{root} holds no <source>/images/*.jpg with <source>/masks/*.png")
     return photos
+
+
+def check_contents(photos: Iterable[Photo]) -> None:
+    """Decode every photo and mask once, as strictly as the service does, so that no fault shows hours into a run.
+
+    Raises:
+        DataError: with a line for each that is truncated, damaged, or a mask with other values.
+    """
+    complaints = []
+    for photo in photos:
+        try:
+            for file in (photo.image, *([photo.mask] if photo.mask else [])):
+                decode_picture(file.read_bytes(), photo.size.area_px, max(photo.size), exif=False)
+            read_mask(photo)
+        except (OSError, DecodeError, DataError) as error:
+            complaints.append(f"{photo.name}: {error}")
+    if complaints:
+        raise DataError(listed(f"{len(complaints)} photos cannot be used", complaints))
 
 
 def listed(title: str, complaints: Sequence[str], most: int = 10) -> str:

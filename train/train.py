@@ -33,7 +33,7 @@ from train.checkpoint import (
     save_checkpoint,
 )
 from train.contestants import open_model
-from train.data import DataError, Photo, Split, find_photos, split_photos
+from train.data import DataError, Photo, Split, check_contents, find_photos, split_photos
 from train.loader import BatchStream, LabeledBatch, PlannedBatch, SampleMaker, plan_epoch
 from train.losses import distillation_loss, segmentation_loss
 from train.networks import NETWORKS
@@ -314,7 +314,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        split = with_boxes(split_photos(find_photos(options.data)), options.data, preset, options.out)
+        photos = find_photos(options.data)
+        check_contents(tqdm(photos, desc="checking the photos", unit="photo", leave=False, mininterval=2.0))
+        split = with_boxes(split_photos(photos), options.data, preset, options.out)
         run = Run(
             preset, split, options.out, torch.device(options.device), options.backbone_weights, options.loader_threads,
             options.init,

@@ -13,7 +13,7 @@ from engines.registry import open_runner
 from humanseg.vision.arrays import Size
 from humanseg.vision.decode import picture_size
 from support.photos import write_boxes, write_photo
-from train import evaluate, export, preview
+from train import evaluate, export, preview, train
 from train.arguments import chosen_preset, parse_arguments
 from train.boxes import find_boxed, label_boxes
 from train.checkpoint import CheckpointError, load_network, read_checkpoint, save_weights
@@ -168,6 +168,21 @@ def test_another_cycle_begins_with_the_averaged_weights_and_its_own_schedule(dat
     small = replace(TINY, model="small")
     with pytest.raises(CheckpointError, match="'medium', not 'small'"):
         Run(small, split_of(data), tmp_path, torch.device("cpu"), None, 2, tmp_path / "first" / "best.pt")
+
+
+def test_the_command_names_what_is_wrong_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photo(tmp_path, "discs", "cut")
+    photo = tmp_path / "discs/images/cut.jpg"
+    photo.write_bytes(photo.read_bytes()[:-600])
+    common = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--backbone-weights", "none"]
+    assert train.main(common) == 1
+    assert "discs/cut: JPEG" in capsys.readouterr().err
+    write_photo(tmp_path, "discs", "cut")
+    assert train.main([*common, "--boxes", str(tmp_path / "none.onnx")]) == 1
+    assert "none.onnx" in capsys.readouterr().err
+    assert train.main([*common, "--init", str(tmp_path / "none.pt")]) == 1
+    assert "none.pt" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "last.pt").exists()
 
 
 def test_settings_that_came_later_have_their_defaults_in_an_older_checkpoint(data: Path, tmp_path: Path) -> None:
