@@ -5,13 +5,15 @@
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /build
+# server,openvino for the engines of OpenVINO.
+ARG EXTRAS=server
 COPY pyproject.toml constraints.txt ./
 # A humanseg with nothing but a version stands in for the real one, so that this long step is repeated only when
 # dependencies change. It is taken out again: the image runs from /app like a checkout, with one humanseg on the path.
 # pip stays behind as well.
 RUN python -m venv /opt/venv \
     && mkdir humanseg && touch README.md LICENSE && echo '__version__ = "0"' > humanseg/__init__.py \
-    && /opt/venv/bin/pip install --no-cache-dir -c constraints.txt ".[server]" \
+    && /opt/venv/bin/pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]" \
     && /opt/venv/bin/pip uninstall --yes humanseg pip
 COPY humanseg /app/humanseg
 COPY engines /app/engines

@@ -16,9 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.machine import describe
 from benchmarks.report import write_json
+from benchmarks.temporal_estimates import EstimateFigures, judge_estimates
 from benchmarks.temporal_figures import (
     Cost,
     Figures,
+    along_exact_motion,
     at_picture_size,
     costs,
     judge,
@@ -28,7 +30,7 @@ from benchmarks.temporal_figures import (
 )
 from benchmarks.temporal_footage import Footage, find_real, from_clip, from_real
 from benchmarks.temporal_pictures import plot_all, write_comparison
-from benchmarks.temporal_report import build, hold_against_bars, print_report, summarize
+from benchmarks.temporal_report import Limit, build, hold_against_bars, limits, print_report, summarize
 from engines.registry import DEFAULT_ENGINE, open_runner
 from engines.runner import EngineError, Runner
 from humanseg.video import VideoError
@@ -113,6 +115,8 @@ def run(options: argparse.Namespace, command: list[str], console: Console) -> in
     options.out.mkdir(parents=True, exist_ok=True)
     machine = describe()
     figures: list[Figures] = []
+    exact: list[Figures] = []
+    estimates: list[EstimateFigures] = []
     first: Footage | None = None
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -125,6 +129,12 @@ def run(options: argparse.Namespace, command: list[str], console: Console) -> in
             first = first or footage
             masks = {name: at_picture_size(smooth(name, footage), footage) for name in Alternative}
             figures += [judge(footage, name, masks[name], masks[Alternative.OFF]) for name in Alternative]
+            off = masks[Alternative.OFF]
+            if footage.is_exact:
+                exact.append(judge(footage, Alternative.OFF, along_exact_motion(off, footage), off))
+            estimated = judge_estimates(footage, off, masks[Alternative.HIGH])
+            if estimated is not None:
+                estimates.append(estimated)
             if footage.group not in seen:
                 seen.add(footage.group)
                 shown = {name: masks[name] for name in SHOWN}
@@ -134,7 +144,7 @@ def run(options: argparse.Namespace, command: list[str], console: Console) -> in
             raise DataError("nothing to measure on: name at least one kind and seed")
         progress.update(task, description="costs")
         cost = costs(first)
-    _report(options, figures, cost, first, {
+    _report(options, figures, limits(figures, exact), estimates, cost, first, {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "machine": machine,
@@ -146,6 +156,8 @@ def run(options: argparse.Namespace, command: list[str], console: Console) -> in
 def _report(
     options: argparse.Namespace,
     figures: list[Figures],
+    reachable: list[Limit],
+    estimates: list[EstimateFigures],
     cost: list[Cost],
     still: Footage,
     about: dict[str, object],
@@ -156,9 +168,9 @@ def _report(
     steps = {name: step_response(name, grays, person, appears=True) for name in Alternative}
     rows = summarize(figures, lags, cost)
     bars = hold_against_bars(rows, cost)
-    write_json(build(rows, figures, cost, bars, steps, about), options.out / "report.json")
+    write_json(build(rows, figures, reachable, estimates, cost, bars, steps, about), options.out / "report.json")
     plots = plot_all(rows, steps, options.out)
-    print_report(rows, cost, bars, console)
+    print_report(rows, reachable, estimates, cost, bars, console)
     console.print(f"report.json, {', '.join(path.name for path in plots)} and videos: {options.out}", highlight=False)
 
 

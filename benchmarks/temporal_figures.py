@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from benchmarks.temporal_footage import Footage
+from humanseg.options import TemporalFusion
 from humanseg.vision import cv
 from humanseg.vision import temporal_metrics as metrics
 from humanseg.vision.arrays import Alpha, Plane, Size
 from humanseg.vision.letterbox import restore8
 from humanseg.vision.metrics import IouCounts, mean_absolute_difference
+from humanseg.vision.temporal import PARAMETERS
 from humanseg.vision.temporal_alternatives import Alternative, AlternativeState, apply
 
 #: Sizes of the networks that there are and of the one that the contract of costs names.
@@ -22,6 +24,7 @@ _COST_FRAMES, _COST_ROUNDS = 12, 6
 #: The step for the lag comes when the average is as old as it gets.
 _STEP_AFTER, _STEP_WATCHED = 20, 30
 _FLOW_SCALE = 2
+_EXACT_GAIN = PARAMETERS[TemporalFusion.HIGH].min_gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def judge(footage: Footage, alternative: Alternative, fused: Sequence[Alpha], ra
         name=footage.name,
         alternative=alternative,
         frames=len(fused),
-        iou_percent=None if truths is None else 100 * _mean_iou(fused, truths),
+        iou_percent=None if truths is None else 100 * mean_iou(fused, truths),
         mad=None
         if truths is None
         else 1000 * statistics.fmean(mean_absolute_difference(a, g) for a, g in zip(fused, truths, strict=True)),
@@ -94,11 +97,32 @@ def judge(footage: Footage, alternative: Alternative, fused: Sequence[Alpha], ra
     )
 
 
-def _mean_iou(alphas: Sequence[Alpha], truths: Sequence[Alpha]) -> float:
+def mean_iou(alphas: Sequence[Alpha], truths: Sequence[Alpha]) -> float:
+    """Mean over the frames of the mean of foreground and background IoU, 0..1."""
     known = np.ones(truths[0].shape, np.bool_)
     return statistics.fmean(
         IouCounts.of(alpha >= 0.5, truth >= 0.5, known).mean_iou for alpha, truth in zip(alphas, truths, strict=True)
     )
+
+
+def along_exact_motion(raw: Sequence[Alpha], footage: Footage) -> list[Alpha]:
+    """The running mean of masks at picture size along the motion that is known exactly: no flow, no gate, no doubt.
+
+    Gain 1/age down to `_EXACT_GAIN`, as HIGH has it. What remains wrong in it, no smoothing along the motion can mend.
+    """
+    averaged: list[Alpha] = []
+    age = 0
+    for t, alpha in enumerate(raw):
+        if t == 0 or footage.cuts[t]:
+            age = 1
+            averaged.append(alpha.copy())
+            continue
+        age += 1
+        past = metrics.carried(averaged[-1], footage.motions[t])
+        followed = footage.known[t] & metrics.from_inside(footage.motions[t])
+        gain = np.float32(max(1 / age, _EXACT_GAIN))
+        averaged.append(np.where(followed, past + gain * (alpha - past), alpha))
+    return averaged
 
 
 def step_response(alternative: Alternative, grays: Sequence[Plane], person: Alpha, *, appears: bool) -> list[float]:

@@ -53,6 +53,8 @@ class Footage:
     moving: list[BoolMask]
     cuts: list[bool]
     times_us: list[int]
+    is_exact: bool
+    """Whether truths and motions are known, and not annotated and estimated."""
 
 
 def from_clip(group: str, name: str, frames: Sequence[ClipFrame], runner: Runner) -> Footage:
@@ -72,6 +74,7 @@ def from_clip(group: str, name: str, frames: Sequence[ClipFrame], runner: Runner
         [frame.moving for frame in frames],
         [frame.is_cut for frame in frames],
         [frame.time_us for frame in frames],
+        is_exact=True,
     )
 
 
@@ -122,6 +125,7 @@ def from_real(path: Path, runner: Runner) -> Footage:
         list(moving),
         [False] * len(pictures),
         times_us,
+        is_exact=False,
     )
 
 

@@ -2,12 +2,13 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.temporal_estimates import SEEN_EVERY, EstimateFigures, mean_by_group
 from benchmarks.temporal_figures import Cost, Figures
 from humanseg.vision.temporal_alternatives import Alternative
 
@@ -49,6 +50,36 @@ class Row:
             for name in self.__slots__
             for value in (getattr(self, name),)
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a mean along the exact motion reaches on a group, against OFF: smoothing along the motion gives no more."""
+
+    group: str
+    dtssd_change_percent: float
+    flicker_change_percent: float
+
+    def to_plain(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def limits(figures: Sequence[Figures], exact: Sequence[Figures]) -> list[Limit]:
+    """A limit for each group with ``exact`` figures; OFF of the same sequences is found in ``figures``."""
+    found = []
+    for group in dict.fromkeys(one.group for one in exact):
+        own = [one for one in exact if one.group == group]
+        off = [one for one in figures if one.group == group and one.alternative is Alternative.OFF]
+
+        def change(
+            read: Callable[[Figures], float | None], own: list[Figures] = own, off: list[Figures] = off
+        ) -> float:
+            mine, theirs = _mean(own, read), _mean(off, read)
+            return 100 * (mine / theirs - 1) if mine is not None and theirs else 0.0
+
+        found.append(Limit(group, change(lambda one: one.dtssd), change(lambda one: one.flicker)))
+    return found
 
 
 def summarize(figures: Iterable[Figures], lags: Mapping[Alternative, int | None], costs: Sequence[Cost]) -> list[Row]:
@@ -164,6 +195,8 @@ def _at_most(name: str, wanted: float, found: float) -> Bar:
 def build(
     rows: Sequence[Row],
     figures: Sequence[Figures],
+    reachable: Sequence[Limit],
+    estimates: Sequence[EstimateFigures],
     costs: Sequence[Cost],
     bars: Sequence[Bar],
     steps: Mapping[Alternative, list[float]],
@@ -175,6 +208,12 @@ def build(
         **about,
         "rows": [row.to_plain() for row in rows],
         "bars": [{"name": bar.name, "wanted": bar.wanted, "found": bar.found, "met": bar.is_met} for bar in bars],
+        "limits": [limit.to_plain() for limit in reachable],
+        "estimates": {
+            "seen_every": SEEN_EVERY,
+            "groups": [one.to_plain() for one in mean_by_group(estimates)],
+            "sequences": [one.to_plain() for one in estimates],
+        },
         "costs": [
             {
                 "what": cost.alternative or "bare flow",
@@ -190,7 +229,14 @@ def build(
     }
 
 
-def print_report(rows: Sequence[Row], costs: Sequence[Cost], bars: Sequence[Bar], console: Console) -> None:
+def print_report(
+    rows: Sequence[Row],
+    reachable: Sequence[Limit],
+    estimates: Sequence[EstimateFigures],
+    costs: Sequence[Cost],
+    bars: Sequence[Bar],
+    console: Console,
+) -> None:
     """Show a run in the terminal."""
     console.print(
         "OFF as it is, the others by their change against it on the same masks: IoU in points (worst: of the sequence"
@@ -200,6 +246,8 @@ def print_report(rows: Sequence[Row], costs: Sequence[Cost], bars: Sequence[Bar]
     )
     for group in dict.fromkeys(row.group for row in rows):
         console.print(_group_table([row for row in rows if row.group == group]))
+    console.print(_limit_table(reachable))
+    console.print(_estimate_table(mean_by_group(estimates)))
     cost_table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     cost_table.add_column("CPU of one thread", no_wrap=True, min_width=22)
     for name in ("size", "ms", "x flow", "state KB"):
@@ -213,6 +261,30 @@ def print_report(rows: Sequence[Row], costs: Sequence[Cost], bars: Sequence[Bar]
     for bar in bars:
         mark = "[green]met[/green]   " if bar.is_met else "[red]missed[/red]"
         console.print(f"{mark} {bar.name}: {_text(bar.found, '.4g')} (wanted {bar.wanted})", highlight=False)
+
+
+def _limit_table(reachable: Sequence[Limit]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("mean along exact motion", no_wrap=True, min_width=22)
+    table.add_column("dtSSD", justify="right")
+    table.add_column("flicker", justify="right")
+    for limit in reachable:
+        table.add_row(limit.group, f"{limit.dtssd_change_percent:+.0f}%", f"{limit.flicker_change_percent:+.0f}%")
+    return table
+
+
+def _estimate_table(estimates: Sequence[EstimateFigures]) -> Table:
+    """IoU of estimated frames, and flicker of the sequence: had the network seen all, estimated, repeated."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(f"network sees 1 of {SEEN_EVERY}", no_wrap=True, min_width=22)
+    for name in ("IoU seen", "estimate", "repeated", "flicker seen", "estimate", "repeated"):
+        table.add_column(name, justify="right")
+    for one in estimates:
+        table.add_row(
+            one.group, f"{one.iou_network:.2f}", f"{one.iou_estimate:.2f}", f"{one.iou_repeated:.2f}",
+            f"{one.flicker_network:.2f}", f"{one.flicker_estimate:.2f}", f"{one.flicker_repeated:.2f}",
+        )  # fmt: skip
+    return table
 
 
 def _group_table(rows: Sequence[Row]) -> Table:

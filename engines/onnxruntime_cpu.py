@@ -4,18 +4,19 @@ Each run uses one thread, and several threads may run at once: many sessions sha
 and p99 are better with one thread a frame than with all threads on one frame (docs/design.md has the figures).
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import onnxruntime as ort
 
+from engines.graph import Port, check_graph
 from engines.metadata import MetadataError, ModelMetadata
 from engines.runner import BatchError, EngineFailedError, ModelFileError, RunnerInfo, check_alpha, check_batch
 from humanseg.vision.arrays import AlphaBatch, Batch
 
 NAME = "onnxruntime-cpu"
 PROVIDER = "CPUExecutionProvider"
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 class OnnxRuntimeCpuRunner:
@@ -99,26 +100,10 @@ def _read_metadata(path: Path, session: ort.InferenceSession) -> ModelMetadata:
 
 def _check_graph(path: Path, session: ort.InferenceSession, metadata: ModelMetadata) -> tuple[str, str]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ModelFileError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
-    frames, alpha = inputs[0], outputs[0]
-    if frames.type != "tensor(uint8)" or not _takes(frames.shape, metadata):
-        raise ModelFileError(
-            f"{path}: input {frames.name} is {frames.type} {frames.shape}, expected tensor(uint8)"
-            f" (batch, H, W, {metadata.channels}) with a dynamic batch and room for"
-            f" {' and '.join(str(canvas) for canvas in metadata.canvases)}"
-        )
-    if alpha.type != "tensor(float)" or len(alpha.shape) != 3:
-        raise ModelFileError(f"{path}: output {alpha.name} is {alpha.type} {alpha.shape}, expected float (batch, H, W)")
-    return str(frames.name), str(alpha.name)
-
-
-def _takes(shape: Sequence[int | str | None], metadata: ModelMetadata) -> bool:
-    """Whether a graph's declared input shape fits the metadata; a dynamic dimension is a name or None."""
-    if len(shape) != 4 or isinstance(shape[0], int) or shape[3] != metadata.channels:
-        return False
-    return all(
-        not isinstance(declared, int) or declared == wanted
-        for canvas in metadata.canvases
-        for declared, wanted in zip(shape[1:3], canvas.shape, strict=True)
+    check_graph(
+        path,
+        metadata,
+        [Port(port.name, _DTYPES.get(port.type, port.type), port.shape) for port in inputs],
+        [Port(port.name, _DTYPES.get(port.type, port.type), port.shape) for port in outputs],
     )
+    return str(inputs[0].name), str(outputs[0].name)

@@ -4,6 +4,7 @@ An engine's module, and the packages behind it, are imported only when it is ask
 engine that cannot run here raises, and the caller says so.
 """
 
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -13,9 +14,22 @@ from engines.runner import EngineUnavailableError, Runner
 
 DEFAULT_ENGINE = "onnxruntime-cpu"
 
-#: Name -> (module, class); the class takes (path, *, max_batch, concurrency).
-ENGINES: dict[str, tuple[str, str]] = {
-    DEFAULT_ENGINE: ("engines.onnxruntime_cpu", "OnnxRuntimeCpuRunner"),
+
+@dataclass(frozen=True, slots=True)
+class EngineEntry:
+    """Where an engine is."""
+
+    module: str
+    opener: str
+    """What in the module is called with (path, *, max_batch, concurrency)."""
+    extra: str
+    """The extra of this project that installs what it needs."""
+
+
+ENGINES: dict[str, EngineEntry] = {
+    DEFAULT_ENGINE: EngineEntry("engines.onnxruntime_cpu", "OnnxRuntimeCpuRunner", "server"),
+    "openvino-f32": EngineEntry("engines.openvino_cpu", "open_f32", "openvino"),
+    "openvino-bf16": EngineEntry("engines.openvino_cpu", "open_bf16", "openvino"),
 }
 
 
@@ -23,19 +37,19 @@ def open_runner(engine: str, path: Path, *, max_batch: int, concurrency: int) ->
     """Open a model file with the engine of that name.
 
     Raises:
-        EngineUnavailableError: unknown name, or a package that the engine needs is missing.
+        EngineUnavailableError: unknown name, or a package or a CPU feature that the engine needs is missing.
         ModelFileError: the file cannot be used.
     """
     if engine not in ENGINES:
         raise EngineUnavailableError(f"unknown engine {engine!r}, known are {', '.join(sorted(ENGINES))}")
-    module_name, class_name = ENGINES[engine]
+    entry = ENGINES[engine]
     try:
-        module = import_module(module_name)
+        module = import_module(entry.module)
     except ImportError as error:
         raise EngineUnavailableError(
-            f"engine {engine} needs a package that is not installed: {error.name}; install `humanseg[server]`"
+            f"engine {engine} needs a package that is not installed: {error.name}; install `humanseg[{entry.extra}]`"
         ) from error
-    runner: Runner = getattr(module, class_name)(path, max_batch=max_batch, concurrency=concurrency)
+    runner: Runner = getattr(module, entry.opener)(path, max_batch=max_batch, concurrency=concurrency)
     return runner
 
 

@@ -52,6 +52,8 @@ class RunnerInfo:
     """Batch beyond which frames per second no longer grow worth the wait; 1 on CPUs (measured, docs/design.md)."""
     concurrency: int
     """How many threads may usefully call `Runner.run` at once."""
+    own_threads: bool = False
+    """Whether the engine computes in threads of its own: the caller's CPU time then says nothing of its cost."""
 
 
 class Runner(Protocol):

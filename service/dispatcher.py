@@ -148,6 +148,8 @@ def _run_group(group: list[tuple[_Job, Prepared]], observe_batch: Callable[[floa
             job.outcome = error
         return
     wall, cpu = time.monotonic_ns() - wall, time.thread_time_ns() - cpu
+    if group[0][0].runner.info.own_threads:
+        cpu = wall  # one core worked on it for that long, or waited for its turn: an upper bound
     observe_batch(len(group))
     for (job, prepared), alpha in zip(group, alphas, strict=True):
         job.clock.wall_ns["inference"] = wall

@@ -95,6 +95,20 @@ async def test_cpu_outside_of_engine_and_fusion_can_be_computed(fresh: RunningSe
     assert sum(stages) < process + 0.05, "stages are a part of the process (its clock ticks in hundredths)"
 
 
+async def test_an_engine_with_threads_of_its_own_is_named_and_counted(models_folder: Path) -> None:
+    """The thread that waits for it spends next to nothing, so what stands in the metrics is the time it took."""
+    with running_server(models_folder, "--engine", "openvino-f32") as server:
+        async with open_stream(server.target) as stream:
+            accepted = await stream.config(width=W, height=H, pixel_format=pb.PIXEL_FORMAT_RGB24)
+            assert accepted.model.engine == "openvino-f32"
+            await stream.send(1, GOOD)
+            assert (await stream.result()).outcome == pb.FRAME_OUTCOME_MASK
+            await stream.finish()
+        assert server.metric("humanseg_engine_info", model="medium", version="test", engine="openvino-f32") == 1
+        cpu = server.metric("humanseg_stage_cpu_seconds_total", stage="inference")
+        assert cpu == server.metric("humanseg_stage_seconds_sum", stage="inference") > 0
+
+
 async def test_no_label_grows_with_the_sessions(fresh: RunningServer) -> None:
     async def one(label: str) -> None:
         async with open_stream(fresh.target) as stream:

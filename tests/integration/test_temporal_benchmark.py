@@ -56,6 +56,14 @@ def test_one_run_writes_report_plots_and_videos(data: Path, tmp_path: Path, caps
     assert rows["disc (real)", "off"]["iou_percent"] is None
     assert report["machine"]["cpu_cores_usable"] >= 1
 
+    assert {limit["group"] for limit in report["limits"]} == {"still 30 fps", "cut 30 fps"}
+    estimates = {one["group"]: one for one in report["estimates"]["groups"]}
+    assert estimates.keys() == {"still 30 fps", "cut 30 fps"}
+    # Fifteen frames, of which five are seen; the cut falls on the eighth, and two have no memory of the new scene.
+    assert estimates["still 30 fps"]["estimated"] == 10
+    assert estimates["cut 30 fps"]["estimated"] == 8
+    assert estimates["still 30 fps"]["iou_estimate"] > estimates["still 30 fps"]["iou_network"] - 1
+
     for name in ("flicker", "tradeoff", "step"):
         picture = cv2.imread(str(out / f"{name}.png"))
         assert picture is not None

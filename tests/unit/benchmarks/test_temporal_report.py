@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from benchmarks.temporal_estimates import EstimateFigures
 from benchmarks.temporal_figures import COST_SIZES, Cost, Figures
-from benchmarks.temporal_report import Row, build, hold_against_bars, print_report, summarize
+from benchmarks.temporal_report import Limit, Row, build, hold_against_bars, limits, print_report, summarize
 from humanseg.vision.temporal_alternatives import Alternative
 
 OFF = Figures(
@@ -106,16 +107,44 @@ def test_at_ten_frames_a_second_two_thirds_are_enough() -> None:
     assert not met(slow_off, replace(slow, flicker=4.0 * (1 - 0.36)))["talk 10 fps: flicker, %"]
 
 
+def test_limits_are_against_off_of_the_same_group_alone() -> None:
+    real = replace(OFF, group="jog (real)", dtssd=100.0, flicker=100.0)
+    exact = [replace(OFF, dtssd=1.5, flicker=0.4), replace(OFF, name="talk_1", dtssd=1.5, flicker=0.4)]
+    other = replace(OFF, name="talk_1", dtssd=4.0)
+    assert limits([OFF, HIGH, other, real], exact) == [
+        Limit("talk 30 fps", pytest.approx(-50), pytest.approx(-90))  # 1.5 of the mean of 2 and 4
+    ]
+
+
+ESTIMATES = [
+    EstimateFigures("talk 30 fps", "talk_0", 40, 96.0, 95.5, 90.0, 1.0, 1.5, 4.0),
+    EstimateFigures("talk 30 fps", "talk_1", 38, 94.0, 93.5, 88.0, 2.0, 2.5, 5.0),
+]
+
+
 def test_the_report_is_plain_and_the_table_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     figures = [OFF, HIGH]
     summary = summarize(figures, LAGS, COSTS)
     bars = hold_against_bars(summary, COSTS)
-    report = build(summary, figures, COSTS, bars, {Alternative.HIGH: [0.4, 0.93]}, {"created": "today"})
+    report = build(
+        summary,
+        figures,
+        [Limit("talk 30 fps", -20.0, -90.0)],
+        ESTIMATES,
+        COSTS,
+        bars,
+        {Alternative.HIGH: [0.4, 0.93]},
+        {"created": "today"},
+    )
     again = json.loads(json.dumps(report))
     assert again["rows"][1]["alternative"] == "high"
     assert again["rows"][1]["flicker_change_percent"] == -75
     assert again["costs"][0]["what"] == "bare flow"
-    print_report(summary, COSTS, bars, Console(width=80))
+    print_report(summary, [Limit("talk 30 fps", -20.0, -90.0)], ESTIMATES, COSTS, bars, Console(width=80))
     shown = capsys.readouterr().out
     assert "-75%" in shown
     assert "…" not in shown
+    assert again["limits"] == [{"group": "talk 30 fps", "dtssd_change_percent": -20.0, "flicker_change_percent": -90.0}]
+    (group,) = again["estimates"]["groups"]
+    assert (group["estimated"], group["iou_estimate"], group["flicker_repeated"]) == (78, 94.5, 4.5)
+    assert "94.50" in shown
