@@ -18,6 +18,7 @@ EXAMPLES = r"""examples:
   python -m train.train --model medium --data ../shared/data/train --out runs/medium
   python -m train.train --model medium --data DATA --out runs/try --epochs 2     a short try
   python -m train.train --model small --data DATA --out runs/small --teacher runs/medium/best.pt
+  python -m train.train --model medium --data DATA --out runs/weak --boxes engines/models/medium.onnx
   the same command again                                                         goes on where it stopped
   python -m train.train --model medium --data DATA --out runs/more --init runs/medium/best.pt \
       --epochs 12 --learning-rate 8e-4 --small-share 0                           another cycle from those weights
@@ -53,7 +54,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--teacher", metavar="FILE", help="checkpoint of a larger network to learn from as well")
     parser.add_argument("--teacher-weight", type=float, metavar="WEIGHT", help="of its masks, instead of the preset's")
     parser.add_argument(
-        "--boundary-f", type=float, metavar="WEIGHT", help="weight of the outline's F-score in the loss (preset: 0)"
+        "--boxes",
+        metavar="ONNX",
+        help="learn from photos with boxes.csv, too: from this model's masks within the boxes",
+    )
+    parser.add_argument(
+        "--boundary-f", type=float, metavar="WEIGHT", help="weight of the outline's F-score in the loss (default 0)"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="of torch on the CPU (default: all cores)")
@@ -67,6 +73,8 @@ def chosen_preset(options: argparse.Namespace) -> Preset:
     changes: dict[str, Any] = {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
     if options.scenes:
         changes["scenes"] = BY_NAME[options.scenes]
+    if options.boxes:
+        changes["box_teacher"] = options.boxes
     if options.boundary_f is not None:
         changes["loss"] = replace(preset.loss, boundary_f=options.boundary_f)
     return replace(preset, **changes)

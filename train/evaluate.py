@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from engines.registry import DEFAULT_ENGINE, open_runner
 from engines.runner import EngineError
 from humanseg.vision.arrays import Alpha, Picture
+from train.contestants import Contestant, open_model
 from train.data import DataError, Photo, find_photos, split_photos
+from train.peers import PeerError, open_tflite
 from train.validation import (
     PhotoScore,
-    Segmenter,
     by_slice,
     judge_photos,
-    letterboxed,
     mean_boundary_f,
     mean_false_share,
     mean_iou,
@@ -50,6 +49,7 @@ COLUMNS = (
 EXAMPLES = """examples:
   python -m train.evaluate --onnx engines/models/medium.onnx --data ../shared/data/train
   python -m train.evaluate --onnx engines/models/*.onnx --data ../shared/data/train      compares on the same photos
+  python -m train.evaluate --onnx medium.onnx --tflite selfie_segmentation.tflite --data DATA       beside a peer
   python -m train.evaluate --onnx medium.onnx --data my_photos --all --json report.json
 
 columns: IoU, mean over photos of (person IoU + background IoU) / 2; person, the first of the two; 10th %, the IoU that
@@ -58,14 +58,6 @@ diagonal; MAD, mean absolute difference of alpha; false, share of the background
 pictures without people in which that is more than 1 %. Photos are put into slices by photo and mask alone.
 CPU is the process's time a photo from picture to mask: compare it within one run only.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """Something that segments, and what it is called in tables."""
-
-    name: str
-    segment: Segmenter
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +75,6 @@ class Report:
     groups: dict[str, list[PhotoScore]]
     slices: dict[str, list[PhotoScore]]
     cpu_ms: float
-
-
-def open_model(file: Path) -> Contestant:
-    """An ONNX file with our metadata, behind the engine that serves it.
-
-    Raises:
-        EngineError: the file cannot be served.
-    """
-    runner = open_runner(DEFAULT_ENGINE, file, max_batch=1, concurrency=1)
-    model = runner.info.model
-    return Contestant(f"{model.name} {model.version} ({file})", letterboxed(runner.run, model.landscape, model.upright))
 
 
 def judge(contestant: Contestant, photos: Sequence[Photo]) -> Report:
@@ -165,24 +146,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--onnx", type=Path, required=True, nargs="+", metavar="FILE", help="the models")
+    parser.add_argument("--onnx", type=Path, default=[], nargs="+", metavar="FILE", help="models with our metadata")
+    parser.add_argument("--tflite", type=Path, default=[], nargs="+", metavar="FILE", help="peers (train/peers.py)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of <source>/images and masks")
     parser.add_argument("--all", action="store_true", help="judge by every photo, for data that was not learned from")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    if not (options.onnx or options.tflite):
+        parser.error("nothing to judge: give --onnx, --tflite or both")
     reports = []
     try:
+        contestants = [*map(open_model, options.onnx), *map(open_tflite, options.tflite)]
         photos = find_photos(options.data)
         split = split_photos(photos)
         judged = photos if options.all else [*split.validation, *split.validation_backgrounds]
-        contestants = [open_model(file) for file in options.onnx]
         for contestant in contestants:
             reports.append(judge(contestant, judged))
             print(f"{contestant.name} on {options.data}")
             print_table(reports[-1])
         if options.json:
             options.json.write_text(json.dumps({"models": [to_plain(report) for report in reports]}, indent=2) + "\n")
-    except (DataError, EngineError, OSError) as error:
+    except (DataError, EngineError, PeerError, OSError) as error:
         print(f"train.evaluate: {error}", file=sys.stderr)
         return 1
     return 0

@@ -22,15 +22,13 @@ from torch import Tensor, nn
 from engines.metadata import ModelMetadata
 from humanseg.vision.arrays import Size
 from train.checkpoint import CheckpointError, load_network, save_weights
+from train.networks.efficientnet_lite import EfficientNetLite
 
 OPSET = 18
 #: Largest difference of alpha between PyTorch and ONNX Runtime, both in float32, that is rounding and not a fault.
 TOLERANCE = 2e-3
 LICENSE = "weights for research use: photos without stated rights, ImageNet backbone (non-commercial)"
-SOURCES = (
-    "EG1800 portraits, CCP, COCO 2017, Penn-Fudan, Human Segmentation Dataset (V. Shenoy), Houses dataset;"
-    " EfficientNet-Lite0 ImageNet weights"
-)
+SOURCES = "EG1800 portraits, CCP, COCO 2017, Penn-Fudan, Human Segmentation Dataset (V. Shenoy), Houses dataset"
 
 EXAMPLES = """examples:
   python -m train.export --checkpoint runs/medium/best.pt --out engines/models/medium.onnx
@@ -53,6 +51,13 @@ class Served(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB to (N, H, W) float32 alpha."""
         return torch.sigmoid(cast(Tensor, self.network(frames)))
+
+
+def sources_of(network: nn.Module) -> str:
+    """What the weights were learned from."""
+    encoder = getattr(network, "encoder", None)
+    pretrained = f"; ImageNet weights of {encoder.variant.package}" if isinstance(encoder, EfficientNetLite) else ""
+    return SOURCES + pretrained
 
 
 def export(network: nn.Module, metadata: ModelMetadata, out: Path) -> float:
@@ -131,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             upright=Size(*canvases["upright"]),
             normalization="(x - 127) / 128, inside the graph",
             license=LICENSE,
-            sources=SOURCES,
+            sources=sources_of(network),
             trained=f"{run['steps_done']} steps of batch {run['batch']}, validation mean IoU {run['best_iou']:.4f}",
         )
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -81,6 +81,9 @@ def plan_epoch(split: Split, preset: Preset, epoch: int) -> list[PlannedBatch]:
     rng = np.random.default_rng((preset.seed, epoch))
     negatives = min(len(split.train_backgrounds), round(preset.negative_share * len(split.train)))
     chosen = [split.train_backgrounds[i] for i in rng.permutation(len(split.train_backgrounds))[:negatives]]
+    if split.train_boxed:
+        boxed = min(len(split.train_boxed), round(preset.box_share * len(split.train)))
+        chosen += [split.train_boxed[i] for i in rng.permutation(len(split.train_boxed))[:boxed]]
     photos: list[Photo] = [*split.train, *chosen]
     by_shape: dict[bool, list[Photo]] = {False: [], True: []}
     for index in rng.permutation(len(photos)):
@@ -163,7 +166,7 @@ class SampleMaker:
 
     def _may_be_cut_out(self, photo: Photo) -> bool:
         sources = self._preset.scenes.sources
-        return not sources or photo.source in sources
+        return not photo.boxes and (not sources or photo.source in sources)
 
     def _background(self, rng: np.random.Generator) -> Picture:
         return read_photo(self._backgrounds[int(rng.integers(len(self._backgrounds)))])

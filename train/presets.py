@@ -12,6 +12,8 @@ from train.scenes import PLAIN, RICH, Scenes
 LANDSCAPE, UPRIGHT = Size(320, 192), Size(192, 320)
 #: The first part of a run: about half of the pixels, twice the photos a second.
 SMALL_LANDSCAPE, SMALL_UPRIGHT = Size(224, 128), Size(128, 224)
+#: 16:9 itself; strides of 32 divide both sides.
+LARGE_LANDSCAPE, LARGE_UPRIGHT = Size(512, 288), Size(288, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class Preset:
     """Checkpoint of the network to learn from besides the labels; empty: none."""
     teacher_weight: float = 1.0
     """Of the distance from the teacher; the labels' loss keeps its own weight."""
+    box_teacher: str = ""
+    """ONNX file whose soft masks fill the boxes of photos that have nothing else; empty: such photos are left out."""
+    box_share: float = 0.3
+    """Photos with boxes in an epoch, as a share of the people's photos."""
     loss: LossWeights = field(default_factory=LossWeights)
     canvases: Canvases = Canvases(LANDSCAPE, UPRIGHT)
     small_canvases: Canvases = Canvases(SMALL_LANDSCAPE, SMALL_UPRIGHT)
@@ -86,5 +92,14 @@ PRESETS: dict[str, Preset] = {
     # No pretrained layers, so one rate for all, and a higher one: a small network bears it.
     "small": Preset(
         "small", epochs=60, learning_rate=4e-3, backbone_rate=1.0, weight_decay=0.01, validate_every=5, scenes=RICH
+    ),
+    # Its small canvases are medium's large ones; a training of it has not been run.
+    "large": Preset(
+        "large",
+        epochs=40,
+        learning_rate=1e-3,
+        scenes=RICH,
+        canvases=Canvases(LARGE_LANDSCAPE, LARGE_UPRIGHT),
+        small_canvases=Canvases(LANDSCAPE, UPRIGHT),
     ),
 }

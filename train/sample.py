@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha8, Picture, Plane, Size
 from humanseg.vision.letterbox import PAD_RGB, Placement, letterbox, shrink_or_grow
-from train.data import VOID, Photo, read_mask, read_photo
+from train.data import VOID, Photo, known_of_boxes, read_mask, read_photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Sample:
     def read(cls, photo: Photo) -> Self:
         """A photo with its mask, at its own size."""
         mask = read_mask(photo)
+        if photo.boxes:
+            return cls(read_photo(photo), mask, known_of_boxes(photo.boxes, mask))
         known = np.where(mask == VOID, np.uint8(0), np.uint8(255))
         mask &= known
         return cls(read_photo(photo), mask, known)

@@ -5,11 +5,13 @@ from the last checkpoint as if it had never stopped.
 """
 
 import csv
+import hashlib
 import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -17,8 +19,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from engines.runner import EngineError
 from humanseg.vision.arrays import AlphaBatch, Batch
 from train.arguments import chosen_preset, parse_arguments
+from train.boxes import find_boxed, label_boxes
 from train.checkpoint import (
     AveragedWeights,
     CheckpointError,
@@ -28,11 +32,12 @@ from train.checkpoint import (
     restore_run,
     save_checkpoint,
 )
-from train.data import DataError, Photo, Split, find_photos, split_photos
+from train.contestants import open_model
+from train.data import DataError, Photo, Split, check_contents, find_photos, split_photos
 from train.loader import BatchStream, LabeledBatch, PlannedBatch, SampleMaker, plan_epoch
 from train.losses import distillation_loss, segmentation_loss
 from train.networks import NETWORKS
-from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
+from train.networks.efficientnet_lite import EfficientNetLite, WeightsError, find_weights, load_imagenet
 from train.presets import Canvases, Preset
 from train.sheet import write_prediction_sheet
 from train.validation import Predictor, judge_photos, letterboxed, mean_boundary_f, mean_iou, overall_iou
@@ -79,8 +84,8 @@ def make_model(preset: Preset, backbone_weights: str | None, device: torch.devic
     """
     model = NETWORKS[preset.model]()
     encoder = getattr(model, "encoder", None)
-    if isinstance(encoder, EfficientNetLite0) and backbone_weights != "none":
-        load_imagenet(encoder, find_weights(Path(backbone_weights) if backbone_weights else None))
+    if isinstance(encoder, EfficientNetLite) and backbone_weights != "none":
+        load_imagenet(encoder, find_weights(Path(backbone_weights) if backbone_weights else None, encoder.variant))
     # torch's stubs do not know that Module.to takes a memory format.
     return cast(nn.Module, model.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
 
@@ -121,6 +126,21 @@ def load_teacher(preset: Preset, device: torch.device) -> nn.Module | None:
         return None
     teacher, _ = load_network(Path(preset.teacher))
     return cast(nn.Module, teacher.requires_grad_(False).to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+
+
+def with_boxes(split: Split, data: Path, preset: Preset, out: Path) -> Split:
+    """The split with the photos of which only boxes are known, if the preset names a model to fill them.
+
+    Raises:
+        DataError: there are none, or they cannot be used.
+        EngineError: the model cannot be run.
+    """
+    if not preset.box_teacher:
+        return split
+    file = Path(preset.box_teacher)
+    teacher = open_model(file)
+    folder = out / "boxes" / hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return replace(split, train_boxed=tuple(label_boxes(find_boxed(data), teacher.segment, folder)))
 
 
 def train_step(run: "Run", batch: LabeledBatch) -> Tensor:
@@ -293,19 +313,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        split = split_photos(find_photos(options.data))
         options.out.mkdir(parents=True, exist_ok=True)
+        photos = find_photos(options.data)
+        check_contents(tqdm(photos, desc="checking the photos", unit="photo", leave=False, mininterval=2.0))
+        split = with_boxes(split_photos(photos), options.data, preset, options.out)
         run = Run(
             preset, split, options.out, torch.device(options.device), options.backbone_weights, options.loader_threads,
             options.init,
         )  # fmt: skip
         run.resume()
-    except (DataError, WeightsError, CheckpointError, OSError) as error:
+    except (DataError, WeightsError, CheckpointError, EngineError, OSError) as error:
         print(f"train.train: {error}", file=sys.stderr)
         return 1
     print(
         f"{preset.model}: {len(split.train)} photos to learn from, {len(split.validation)} to judge by,"
-        f" {len(split.train_backgrounds)} backgrounds; {preset.epochs} epochs, {run.steps} steps, {run.state.step} done"
+        f" {len(split.train_backgrounds)} backgrounds, {len(split.train_boxed)} with boxes; {preset.epochs} epochs,"
+        f" {run.steps} steps, {run.state.step} done"
     )
     try:
         run.run()

@@ -47,3 +47,20 @@ def write_photo(
     if person:
         (root / source / "masks").mkdir(exist_ok=True)
         cv2.imwrite(str(root / source / "masks" / f"{name}.png"), mask)
+
+
+def write_boxes(
+    root: Path,
+    boxes: dict[str, list[tuple[int, int, int, int]]],
+    *,
+    size: tuple[int, int] = (64, 48),
+    source: str = "weak",
+) -> None:
+    """Photos of a disc in the middle, and ``root/source/boxes.csv`` with boxes left, top, right, bottom by photo."""
+    (root / source / "images").mkdir(parents=True)
+    lines = ["id,width,height,x0,y0,x1,y1"]
+    for name, found in boxes.items():
+        picture, _ = draw_disc(*size)
+        cv2.imwrite(str(root / source / "images" / f"{name}.jpg"), picture[:, :, ::-1])
+        lines += [",".join(map(str, (name, *size, *box))) for box in found]
+    (root / source / "boxes.csv").write_text("\n".join(lines) + "\n")

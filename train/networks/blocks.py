@@ -1,4 +1,4 @@
-"""Pieces the networks share: TensorFlow "same" convolution, inverted residual, separable convolution."""
+"""Pieces the networks share: TensorFlow "same" convolution, inverted residual, separable convolution, join."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -49,13 +49,16 @@ class SameConv2d(nn.Conv2d):
     is computed at run time. No bias, since a BatchNorm always follows.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        total = kernel - stride if stride > 1 else kernel - 1
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
+    ) -> None:
+        total = kernel - stride if stride > 1 else dilation * (kernel - 1)
         before, after = total // 2, total - total // 2
         symmetric = before == after
         super().__init__(
-            inputs, outputs, kernel, stride=stride, padding=before if symmetric else 0, groups=groups, bias=False
-        )
+            inputs, outputs, kernel, stride=stride, padding=before if symmetric else 0, groups=groups,
+            dilation=dilation, bias=False,
+        )  # fmt: skip
         self.extra_padding = () if symmetric else (before, after, before, after)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -73,9 +76,10 @@ class ConvUnit(nn.Sequential):
     """Convolution, BatchNorm, and ReLU6 unless ``linear``."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, linear: bool = False
-    ) -> None:
-        layers: list[nn.Module] = [SameConv2d(inputs, outputs, kernel, stride, groups), batch_norm(outputs)]
+        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1, *,
+        linear: bool = False,
+    ) -> None:  # fmt: skip
+        layers: list[nn.Module] = [SameConv2d(inputs, outputs, kernel, stride, groups, dilation), batch_norm(outputs)]
         if not linear:
             layers.append(nn.ReLU6(inplace=True))
         super().__init__(*layers)
@@ -103,13 +107,27 @@ class InvertedResidual(nn.Module):
 class Separable(nn.Sequential):
     """Depthwise 3x3 and pointwise 1x1, each with BatchNorm; ReLU6 after the pointwise one only (cheaper, no loss)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(ConvUnit(inputs, inputs, 3, groups=inputs, linear=True), ConvUnit(inputs, outputs))
+    def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
+        depthwise = ConvUnit(inputs, inputs, 3, groups=inputs, dilation=dilation, linear=True)
+        super().__init__(depthwise, ConvUnit(inputs, outputs))
 
 
 def upsample2(features: Tensor) -> Tensor:
     """Twice the size, bilinear, half-pixel centers, a constant scale (a Resize node without shape arithmetic)."""
     return functional.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class Join(nn.Module):
+    """Double a deep map, concatenate the skip narrowed to ``side`` channels, mix."""
+
+    def __init__(self, deep: int, skip: int, side: int, outputs: int) -> None:
+        super().__init__()
+        self.side = ConvUnit(skip, side)
+        self.mix = Separable(deep + side, outputs)
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        """(N, deep, H, W) and (N, skip, 2H, 2W) to (N, outputs, 2H, 2W)."""
+        return cast(Tensor, self.mix(torch.cat((upsample2(deep), self.side(skip)), dim=1)))
 
 
 def parameter_count(module: nn.Module) -> int:

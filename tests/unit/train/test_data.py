@@ -7,7 +7,7 @@ import pytest
 
 from humanseg.vision import cv
 from support.photos import write_photo
-from train.data import VOID, DataError, find_photos, is_validation, read_mask, split_photos
+from train.data import VOID, DataError, check_contents, find_photos, is_validation, read_mask, split_photos
 from train.sample import Sample
 
 
@@ -46,6 +46,30 @@ def test_masks_of_other_values_are_refused(tmp_path: Path) -> None:
     (tmp_path / "portraits/masks/1.png").write_bytes(cv.encode_png(cv.merge(gray, gray, gray)))
     with pytest.raises(DataError, match="77"):
         read_mask(find_photos(tmp_path)[0])
+
+
+def test_every_damaged_file_is_named_before_training_starts(tmp_path: Path) -> None:
+    for name in ("good", "cut", "odd", "torn"):
+        write_photo(tmp_path, "portraits", name)
+    write_photo(tmp_path, "rooms", "wall", person=False)
+    photos = find_photos(tmp_path)
+    check_contents(photos)
+    image, mask = tmp_path / "portraits/images/cut.jpg", tmp_path / "portraits/masks/torn.png"
+    image.write_bytes(image.read_bytes()[:-600])
+    mask.write_bytes(mask.read_bytes()[:-20])
+    gray = np.full((90, 120), 77, np.uint8)
+    (tmp_path / "portraits/masks/odd.png").write_bytes(cv.encode_png(gray))
+    wall = tmp_path / "rooms/images/wall.jpg"
+    wall.write_bytes(wall.read_bytes()[:-600])
+    # Their headers are in order.
+    photos = find_photos(tmp_path)
+    with pytest.raises(DataError) as caught:
+        check_contents(photos)
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        "portraits/cut", "portraits/odd", "portraits/torn", "rooms/wall",
+    ]  # fmt: skip
+    assert "77" in lines[2]
 
 
 def test_the_split_is_about_a_tenth_and_keeps_series_together(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from humanseg.vision.arrays import Alpha, Picture, Size
 from support.photos import PERSON_RGB, draw_room, write_photo
 from train import evaluate
+from train.contestants import Contestant
 from train.data import Photo, find_photos
-from train.evaluate import Contestant, figures_of, judge
+from train.evaluate import figures_of, judge
 from train.validation import Slice, group_of, letterboxed, slices_of
 
 

@@ -12,13 +12,13 @@ import torch
 from engines.registry import open_runner
 from humanseg.vision.arrays import Size
 from humanseg.vision.decode import picture_size
-from support.photos import write_photo
-from train import evaluate, export, preview
+from support.photos import write_boxes, write_photo
+from train import evaluate, export, preview, train
 from train.arguments import chosen_preset, parse_arguments
+from train.boxes import find_boxed, label_boxes
 from train.checkpoint import CheckpointError, load_network, read_checkpoint, save_weights
 from train.data import Split, find_photos, split_photos
 from train.loader import SampleMaker, plan_epoch
-from train.networks.efficientnet_lite import EfficientNetLite0, WeightsError, find_weights, load_imagenet
 from train.presets import PRESETS, Canvases, Preset
 from train.scenes import PLAIN, RICH
 from train.train import Run, learning_rate_factor
@@ -95,6 +95,24 @@ def test_the_command_line_changes_what_it_names_and_nothing_else() -> None:
     assert chosen == replace(medium, epochs=3, loss=loss, scenes=RICH, teacher_weight=0.0)
 
 
+def test_photos_with_boxes_are_learned_from_but_neither_pasted_nor_judged_by(data: Path, tmp_path: Path) -> None:
+    split = split_of(data)
+    write_boxes(tmp_path, {f"{number:02}": [(12, 8, 40, 36)] for number in range(12)})
+    filled = label_boxes(find_boxed(tmp_path), lambda picture: np.ones(picture.shape[:2], np.float32), tmp_path / "m")
+    with_them = replace(split, train_boxed=tuple(filled))
+    preset = replace(TINY, batch=1, box_share=0.25, composite_share=1.0, landscape_share=0.0)
+    planned = plan_epoch(with_them, preset, 0)
+    shown = [one for one in planned if one.photos[0].boxes]
+    assert len(shown) == round(0.25 * len(split.train))
+    assert not {photo for one in planned for photo in one.photos} & set(split.validation)
+    assert plan_epoch(split, preset, 0) == plan_epoch(replace(split, train_boxed=()), preset, 0)
+    maker = SampleMaker(with_them, preset)
+    for one in shown:
+        (sample,) = maker.samples(one, CANVASES)
+        # The band round the box is void; a composite would have none.
+        assert not sample.known.all()
+
+
 def test_the_preview_shows_what_training_makes(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheets" / "samples.png"
     assert preview.main(["--data", str(data), "--out", str(out), "--count", "6"]) == 0
@@ -152,6 +170,21 @@ def test_another_cycle_begins_with_the_averaged_weights_and_its_own_schedule(dat
         Run(small, split_of(data), tmp_path, torch.device("cpu"), None, 2, tmp_path / "first" / "best.pt")
 
 
+def test_the_command_names_what_is_wrong_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photo(tmp_path, "discs", "cut")
+    photo = tmp_path / "discs/images/cut.jpg"
+    photo.write_bytes(photo.read_bytes()[:-600])
+    common = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--backbone-weights", "none"]
+    assert train.main(common) == 1
+    assert "discs/cut: JPEG" in capsys.readouterr().err
+    write_photo(tmp_path, "discs", "cut")
+    assert train.main([*common, "--boxes", str(tmp_path / "none.onnx")]) == 1
+    assert "none.onnx" in capsys.readouterr().err
+    assert train.main([*common, "--init", str(tmp_path / "none.pt")]) == 1
+    assert "none.pt" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "last.pt").exists()
+
+
 def test_settings_that_came_later_have_their_defaults_in_an_older_checkpoint(data: Path, tmp_path: Path) -> None:
     run = start(data, tmp_path / "run")
     run.state.step = 3
@@ -205,7 +238,7 @@ def test_damaged_and_missing_checkpoints_are_named(tmp_path: Path) -> None:
             read_checkpoint(path)
 
 
-@pytest.mark.parametrize("model", ["medium", "small"])
+@pytest.mark.parametrize("model", ["large", "medium", "small"])
 def test_the_exported_file_serves_what_was_trained(
     model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,19 +292,6 @@ def test_a_graph_that_computes_something_else_is_not_written(data: Path, tmp_pat
         for parameter in run.state.model.parameters():
             parameter.mul_(1.5)
     assert export.compare(served, out, (CANVASES.landscape,)) > export.TOLERANCE
-
-
-def test_the_imagenet_weights_of_the_package_fit_every_tensor() -> None:
-    encoder = EfficientNetLite0()
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    assert load_imagenet(encoder, find_weights(None)) == len(before)
-    weights = [name for name, value in before.items() if value.ndim == 4]
-    assert all(not torch.equal(before[name], encoder.state_dict()[name]) for name in weights)
-
-
-def test_weights_that_are_missing_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="do not exist"):
-        find_weights(tmp_path / "none.pth")
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
