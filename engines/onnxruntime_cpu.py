@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from engines.graph import Port, check_graph
 from engines.metadata import MetadataError, ModelMetadata
-from engines.runner import BatchError, EngineFailedError, ModelFileError, RunnerInfo, check_alpha, check_batch
+from engines.runner import EngineFailedError, ModelFileError, RunnerInfo, check_alpha, check_batch
 from humanseg.vision.arrays import AlphaBatch, Batch
 
 NAME = "onnxruntime-cpu"
@@ -54,8 +54,6 @@ class OnnxRuntimeCpuRunner:
     def run(self, batch: Batch) -> AlphaBatch:
         """Segment a batch; see `engines.runner.Runner.run`."""
         check_batch(self._info, batch)
-        if not batch.flags.c_contiguous:
-            raise BatchError(f"batch for model {self._info.model.name} is not C-contiguous; use np.ascontiguousarray")
         session = self._session
         if session is None:
             raise EngineFailedError(f"runner of {self._info.path.name} is closed")

@@ -14,7 +14,6 @@ import openvino as ov
 from engines.graph import Port, check_graph
 from engines.metadata import MetadataError, ModelMetadata
 from engines.runner import (
-    BatchError,
     EngineFailedError,
     EngineUnavailableError,
     ModelFileError,
@@ -96,8 +95,6 @@ class OpenVinoRunner:
     def run(self, batch: Batch) -> AlphaBatch:
         """Segment a batch; see `engines.runner.Runner.run`."""
         check_batch(self._info, batch)
-        if not batch.flags.c_contiguous:
-            raise BatchError(f"batch for model {self._info.model.name} is not C-contiguous; use np.ascontiguousarray")
         if self._closed:
             raise EngineFailedError(f"runner of {self._info.path.name} is closed")
         alpha = np.empty(batch.shape[:3], np.float32)

@@ -98,6 +98,8 @@ def check_batch(info: RunnerInfo, batch: Batch) -> None:
     fits = any((width, height) == canvas for canvas in info.model.canvases)
     if not (1 <= count <= info.max_batch and channels == info.model.channels and fits):
         raise BatchError(f"batch of shape {batch.shape} for model {info.model.name}, expected {allowed}")
+    if not batch.flags.c_contiguous:
+        raise BatchError(f"batch for model {info.model.name} is not C-contiguous; use np.ascontiguousarray")
 
 
 def check_alpha(info: RunnerInfo, batch: Batch, alpha: AlphaBatch) -> None:
