@@ -55,8 +55,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--teacher-weight", type=float, metavar="WEIGHT", help="of its masks, instead of the preset's")
     parser.add_argument(
         "--boxes",
-        metavar="ONNX",
-        help="learn from photos with boxes.csv, too: from this model's masks within the boxes",
+        metavar="ONNX|DIR",
+        help="learn from photos with boxes.csv, too: within the boxes from this model's masks, or from those of a"
+        " folder of <source>_<id>.png that another segmenter made",
     )
     parser.add_argument(
         "--boundary-f", type=float, metavar="WEIGHT", help="weight of the outline's F-score in the loss (default 0)"

@@ -7,18 +7,22 @@ somebody is there, and nobody knows where.
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from humanseg.vision import cv
-from humanseg.vision.arrays import Size
+from humanseg.vision.arrays import Alpha8, Size
 from humanseg.vision.decode import DecodeError, picture_size
 from humanseg.vision.letterbox import to_alpha8
 from train.data import Box, DataError, Photo, inside_boxes, listed, read_photo
 from train.validation import Segmenter
+
+#: From a photo to its soft mask of the photo's size.
+Labeler = Callable[[Photo], Alpha8]
 
 #: COCO's box of a whole crowd comes after at most 13 of persons and cannot be told from them.
 MOST_BOXES = 12
@@ -78,20 +82,52 @@ def _read_table(table: Path, complaints: list[str]) -> tuple[dict[str, list[Box]
     return boxes, sizes
 
 
-def label_boxes(photos: Sequence[Photo], segment: Segmenter, folder: Path) -> list[Photo]:
+def segmented_by(segment: Segmenter) -> Labeler:
+    """Masks of a model that runs here."""
+    return lambda photo: to_alpha8(segment(read_photo(photo)))
+
+
+def masks_in(folder: Path, photos: Sequence[Photo]) -> Labeler:
+    """Masks that another program made: ``folder/<source>_<id>.png``, grey, soft, as large as the photo.
+
+    Raises:
+        DataError: one is missing, cannot be decoded or has another size; the message has a line for each.
+    """
+    complaints = []
+    for photo in photos:
+        file = folder / f"{photo.source}_{photo.id}.png"
+        try:
+            if (found := picture_size(file.read_bytes(), exif=False)) != photo.size:
+                complaints.append(f"{file}: mask is {found}, photo is {photo.size}")
+        except (OSError, DecodeError) as error:
+            complaints.append(f"{file}: {error}")
+    if complaints:
+        raise DataError(listed(f"{len(complaints)} masks of {folder} cannot be used", complaints))
+
+    def read(photo: Photo) -> Alpha8:
+        file = folder / f"{photo.source}_{photo.id}.png"
+        mask = cv.read_gray(np.frombuffer(file.read_bytes(), np.uint8))
+        if mask is None:
+            raise DataError(f"{file} cannot be decoded")
+        return mask
+
+    return read
+
+
+def label_boxes(photos: Sequence[Photo], label: Labeler, folder: Path) -> list[Photo]:
     """The photos with a teacher's soft masks, 0 outside the boxes, as ``folder/<source>_<id>.png``.
 
     Files that are there are taken as they are, so that a run that goes on sees what it saw; give each teacher a folder.
 
     Raises:
-        DataError: a photo cannot be decoded.
+        DataError: a photo or its mask cannot be decoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labeled = []
     for photo in tqdm(photos, desc="masks within boxes", unit="photo", leave=False, mininterval=2.0):
         mask = folder / f"{photo.source}_{photo.id}.png"
         if not mask.exists():
-            alpha = to_alpha8(segment(read_photo(photo)))
+            alpha = label(photo).copy()
             alpha[inside_boxes(photo.boxes, photo.size, 0) == 0] = 0
             unfinished = mask.with_suffix(".tmp")
             unfinished.write_bytes(cv.encode_png(alpha))

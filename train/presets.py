@@ -58,7 +58,7 @@ class Preset:
     teacher_weight: float = 1.0
     """Of the distance from the teacher; the labels' loss keeps its own weight."""
     box_teacher: str = ""
-    """ONNX file whose soft masks fill the boxes of photos that have nothing else; empty: such photos are left out."""
+    """ONNX file, or folder of soft masks, that fills the boxes of photos that have nothing else; empty: left out."""
     box_share: float = 0.3
     """Photos with boxes in an epoch, as a share of the people's photos."""
     loss: LossWeights = field(default_factory=LossWeights)

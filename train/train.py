@@ -22,7 +22,7 @@ from tqdm import tqdm
 from engines.runner import EngineError
 from humanseg.vision.arrays import AlphaBatch, Batch
 from train.arguments import chosen_preset, parse_arguments
-from train.boxes import find_boxed, label_boxes
+from train.boxes import find_boxed, label_boxes, masks_in, segmented_by
 from train.checkpoint import (
     AveragedWeights,
     CheckpointError,
@@ -129,7 +129,7 @@ def load_teacher(preset: Preset, device: torch.device) -> nn.Module | None:
 
 
 def with_boxes(split: Split, data: Path, preset: Preset, out: Path) -> Split:
-    """The split with the photos of which only boxes are known, if the preset names a model to fill them.
+    """The split with the photos of which only boxes are known, if the preset names a model or masks to fill them.
 
     Raises:
         DataError: there are none, or they cannot be used.
@@ -137,10 +137,15 @@ def with_boxes(split: Split, data: Path, preset: Preset, out: Path) -> Split:
     """
     if not preset.box_teacher:
         return split
-    file = Path(preset.box_teacher)
-    teacher = open_model(file)
-    folder = out / "boxes" / hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    return replace(split, train_boxed=tuple(label_boxes(find_boxed(data), teacher.segment, folder)))
+    teacher = Path(preset.box_teacher)
+    if teacher.is_dir():
+        boxed = find_boxed(data)
+        label, key = masks_in(teacher, boxed), b"".join(file.read_bytes() for file in sorted(teacher.glob("*.png")))
+    else:
+        label, key = segmented_by(open_model(teacher).segment), teacher.read_bytes()
+        boxed = find_boxed(data)
+    folder = out / "boxes" / hashlib.sha256(key).hexdigest()[:12]
+    return replace(split, train_boxed=tuple(label_boxes(boxed, label, folder)))
 
 
 def train_step(run: "Run", batch: LabeledBatch) -> Tensor:

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha, Picture
 from support.photos import write_boxes
-from train.boxes import MOST_BOXES, find_boxed, label_boxes
+from train.boxes import MOST_BOXES, find_boxed, label_boxes, masks_in, segmented_by
 from train.data import Box, DataError, find_photos, known_of_boxes, read_mask
 from train.sample import Sample
 
@@ -57,7 +58,7 @@ def test_tables_without_boxes_are_refused(tmp_path: Path, content: str) -> None:
 
 def test_the_teachers_mask_holds_within_the_boxes_only(tmp_path: Path) -> None:
     write_boxes(tmp_path, {"1": [(10, 10, 40, 30)]}, size=SIZE)
-    (photo,) = label_boxes(find_boxed(tmp_path), half_everywhere, tmp_path / "masks")
+    (photo,) = label_boxes(find_boxed(tmp_path), segmented_by(half_everywhere), tmp_path / "masks")
     sample = Sample.read(photo)
     inside = np.zeros((48, 64), bool)
     inside[10:30, 10:40] = True
@@ -84,8 +85,33 @@ def test_a_box_that_the_teacher_sees_nobody_in_counts_nowhere() -> None:
 def test_masks_that_are_there_are_kept(tmp_path: Path) -> None:
     write_boxes(tmp_path, {"1": [(10, 10, 40, 30)]})
     photos = find_boxed(tmp_path)
-    (first,) = label_boxes(photos, half_everywhere, tmp_path / "masks")
+    (first,) = label_boxes(photos, segmented_by(half_everywhere), tmp_path / "masks")
     before = read_mask(first)
-    (again,) = label_boxes(photos, lambda picture: np.zeros(picture.shape[:2], np.float32), tmp_path / "masks")
+    (again,) = label_boxes(
+        photos, segmented_by(lambda picture: np.zeros(picture.shape[:2], np.float32)), tmp_path / "masks"
+    )
     assert np.array_equal(read_mask(again), before)
     assert before.max() == 153
+
+
+def test_masks_of_another_program_fill_the_boxes(tmp_path: Path) -> None:
+    write_boxes(tmp_path, {"1": [(10, 10, 40, 30)]}, size=SIZE)
+    photos = find_boxed(tmp_path)
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "weak_1.png").write_bytes(cv.encode_png(np.full((48, 64), 200, np.uint8)))
+    (photo,) = label_boxes(photos, masks_in(given, photos), tmp_path / "masks")
+    alpha = read_mask(photo)
+    assert (alpha[10:30, 10:40] == 200).all()
+    assert alpha.sum() == 200 * 20 * 30
+
+
+def test_masks_that_are_missing_or_of_another_size_are_named(tmp_path: Path) -> None:
+    write_boxes(tmp_path, {"1": [(10, 10, 40, 30)], "2": [(10, 10, 40, 30)]}, size=SIZE)
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "weak_2.png").write_bytes(cv.encode_png(np.zeros((48, 63), np.uint8)))
+    with pytest.raises(DataError) as caught:
+        masks_in(given, find_boxed(tmp_path))
+    assert "weak_1.png" in str(caught.value)
+    assert "weak_2.png: mask is 63x48, photo is 64x48" in str(caught.value)

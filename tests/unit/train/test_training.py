@@ -15,7 +15,7 @@ from humanseg.vision.decode import picture_size
 from support.photos import write_boxes, write_photo
 from train import evaluate, export, preview, train
 from train.arguments import chosen_preset, parse_arguments
-from train.boxes import find_boxed, label_boxes
+from train.boxes import find_boxed, label_boxes, segmented_by
 from train.checkpoint import CheckpointError, load_network, read_checkpoint, save_weights
 from train.data import Split, find_photos, split_photos
 from train.loader import SampleMaker, plan_epoch
@@ -98,7 +98,9 @@ def test_the_command_line_changes_what_it_names_and_nothing_else() -> None:
 def test_photos_with_boxes_are_learned_from_but_neither_pasted_nor_judged_by(data: Path, tmp_path: Path) -> None:
     split = split_of(data)
     write_boxes(tmp_path, {f"{number:02}": [(12, 8, 40, 36)] for number in range(12)})
-    filled = label_boxes(find_boxed(tmp_path), lambda picture: np.ones(picture.shape[:2], np.float32), tmp_path / "m")
+    filled = label_boxes(
+        find_boxed(tmp_path), segmented_by(lambda picture: np.ones(picture.shape[:2], np.float32)), tmp_path / "m"
+    )
     with_them = replace(split, train_boxed=tuple(filled))
     preset = replace(TINY, batch=1, box_share=0.25, composite_share=1.0, landscape_share=0.0)
     planned = plan_epoch(with_them, preset, 0)
