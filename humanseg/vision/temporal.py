@@ -90,7 +90,7 @@ class FusionParameters:
 #: Measured on synthetic clips with exact masks: flicker of a still person -83 % and -66 %, of one who talks -58 %
 #: and -44 %, no loss of IoU, 90 % of a step within two frames.
 PARAMETERS = {
-    TemporalFusion.HIGH: FusionParameters(0.06, 0.40, 0.88, 0.12, 0.40, 12.0, 16.0),
+    TemporalFusion.HIGH: FusionParameters(0.06, 0.40, 0.88, 0.06, 0.30, 12.0, 16.0),
     TemporalFusion.LOW: FusionParameters(0.35, 0.55, 0.92, 0.08, 0.30, 9.0, 3.0),
 }
 #: Estimates ask the picture as HIGH does whether it is still the same scene.
