@@ -1,9 +1,9 @@
 """``python -m train.quantize``: an exported model to int8 for CPUs, calibrated on photos that it was trained on.
 
 Weights are int8, symmetric, a scale a channel; activations are uint8, a scale and zero point a tensor, as Q/DQ pairs in
-the graph (ONNX Runtime's static quantization). Not int8 activations: ONNX Runtime took 18.8 ms for medium with them,
-9.3 with uint8, 16.3 in float32 (docs/engines-cpu.md). From the last convolution on all is in float32: alpha would move
-in steps otherwise, and flicker.
+the graph (ONNX Runtime's static quantization). Not int8 activations: with them ONNX Runtime was slower
+than in float32. From the last convolution on all is in float32: alpha would come in steps otherwise. What it gives and
+costs, and what else was tried, stands in docs/engines-cpu.md.
 """
 
 import argparse
