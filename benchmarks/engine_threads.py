@@ -21,7 +21,7 @@ from benchmarks.engines import CLIP, MODEL, frames_of
 from benchmarks.machine import describe, usable_cores
 from benchmarks.report import write_json
 from engines.registry import open_runner
-from engines.runner import EngineError
+from engines.runner import EngineError, EngineUnavailableError
 from humanseg.video import VideoError
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -174,10 +174,11 @@ def run(options: argparse.Namespace, command: list[str], console: Console) -> No
     """
     options.out.mkdir(parents=True, exist_ok=True)
     frames = next(iter(frames_of(options.clip, options.model).values()))
-    plans = [
-        *ort_plans(options.model, options.threads),
-        *openvino_plans(options.model, options.threads, frames),
-    ]
+    plans = ort_plans(options.model, options.threads)
+    try:
+        plans += openvino_plans(options.model, options.threads, frames)
+    except EngineUnavailableError as error:
+        console.print(f"without OpenVINO: {error}", highlight=False)
     machine = describe()
     for plan in plans:
         plan.run(frames[: plan.batch])  # memory, before anything counts

@@ -1,6 +1,7 @@
 """benchmarks.engines and benchmarks.engine_threads on a model of half a kilobyte: the figures are there and add up."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,16 @@ def test_every_plan_for_the_threads_is_measured(model: Path, tmp_path: Path) -> 
         assert plan["cpu_ms_per_frame"] > 0
         assert plan["frames_per_s"] > 0
         assert 0 < plan["wall_ms_p50"] <= plan["wall_ms_p99"]
+
+
+def test_without_openvino_the_other_plans_are_measured(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "engines.openvino_cpu", raising=False)
+    flags = ["--model", str(model), "--threads", "2", "--seconds", "0", "--rounds", "1", "--out", str(tmp_path)]
+    assert engine_threads.main(flags) == engine_threads.OK
+    assert len(json.loads((tmp_path / "report.json").read_text())["plans"]) == 6
+    assert "without OpenVINO: engine openvino-f32 needs a package that is not installed: openvino" in (
+        " ".join(capsys.readouterr().out.split())
+    )
