@@ -28,6 +28,10 @@ ANSWER_TIMEOUT_S = 30.0
 Loader = Callable[[Cuda, ExitStack, int], ProgramFactory]
 
 
+class DeviceLostError(EngineFailedError):
+    """A GPU failed for good, or answers no more: nothing runs on it until the service is started again."""
+
+
 @dataclass(slots=True)
 class _Job:
     slot: Slot
@@ -57,16 +61,17 @@ class GpuPipeline:
         self._open_device, self._shapes, self._load, self._launch = open_device, tuple(shapes), load, launch
         self._free: dict[SlotShape, queue.SimpleQueue[Slot]] = {shape: queue.SimpleQueue() for shape in shapes}
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._cuda: Cuda
         self._begun: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._state = threading.Condition()
         self._running = 0
         self._closed = False
         self._fault: str | None = None
         self._without_graph: str | None = None
-        self._started: Future[Cuda] = Future()
+        self._started: Future[None] = Future()
         self._owner = threading.Thread(target=self._own, name="gpu-owner", daemon=True)
         self._owner.start()
-        self._cuda = self._started.result()
+        self._started.result()
 
     @property
     def cuda(self) -> Cuda:
@@ -83,7 +88,8 @@ class GpuPipeline:
 
         Raises:
             DeviceMemoryError: the device had no memory for this batch; others are not harmed.
-            EngineFailedError: it failed, the device is lost, or the pipeline is closed.
+            DeviceLostError: the device is of no use any more.
+            EngineFailedError: the batch was refused, or the pipeline is closed.
         """
         return self._run(batch, timed=False)[0]
 
@@ -113,7 +119,7 @@ class GpuPipeline:
             try:
                 slot = free.get(timeout=ANSWER_TIMEOUT_S)
             except queue.Empty:
-                raise self._lost("a GPU's buffers did not become free") from None
+                raise self._lost(f"its buffers did not become free within {ANSWER_TIMEOUT_S:g} s") from None
             slot.host_input[:count] = batch
             job = _Job(slot, count, timed=timed)
             self._jobs.put(job)
@@ -121,7 +127,7 @@ class GpuPipeline:
                 times = job.answer.result(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 # The slot stays taken: the device may still write to it.
-                raise self._lost("a GPU did not answer") from None
+                raise self._lost(f"no answer within {ANSWER_TIMEOUT_S:g} s") from None
             except EngineError:
                 free.put(slot)
                 raise
@@ -142,7 +148,7 @@ class GpuPipeline:
             if self._closed:
                 raise EngineFailedError("this runner is closed")
             if self._fault:
-                raise EngineFailedError(f"{self._fault} earlier; restart the service")
+                raise DeviceLostError(f"{self._fault} earlier; restart the service")
             self._running += 1
 
     def _leave(self) -> None:
@@ -150,10 +156,12 @@ class GpuPipeline:
             self._running -= 1
             self._state.notify_all()
 
-    def _lost(self, what: str) -> EngineFailedError:
+    def _lost(self, what: str) -> DeviceLostError:
         with self._state:
-            self._fault = self._fault or f"{what} within {ANSWER_TIMEOUT_S:g} s"
-        return EngineFailedError(f"{self._fault}; restart the service")
+            if self._fault is None:
+                LOGGER.error("GPU %d is lost: %s", self._cuda.device, what)
+            self._fault = self._fault or f"GPU {self._cuda.device} is lost: {what}"
+        return DeviceLostError(f"{self._fault}; restart the service")
 
     def _own(self) -> None:
         """The owner's life: everything on the device is made and given back here."""
@@ -168,7 +176,8 @@ class GpuPipeline:
                 waiter.start()
                 resources.callback(waiter.join)
                 resources.callback(self._begun.put, None)
-                self._started.set_result(cuda)
+                self._cuda = cuda
+                self._started.set_result(None)
                 while (job := self._jobs.get()) is not None:
                     self._begin(cuda, streams, job)
         except Exception as error:  # the border of the thread: the one who waits for the start is told
@@ -194,13 +203,14 @@ class GpuPipeline:
     def _begin(self, cuda: Cuda, streams: Streams, job: _Job) -> None:
         try:
             job.slot.begin(job.count)
-        except Exception as error:
+        except Exception as error:  # told to the one who waits for this batch
             # What was queued before it failed must be over before the slot is used again.
             try:
                 streams.synchronize(cuda)
             except EngineError as second:
-                self._note_fault(second)
-            job.answer.set_exception(_failed(error))
+                job.answer.set_exception(self._lost(f"{error}, then {second}"))
+            else:
+                job.answer.set_exception(_failed(error))
             return
         self._begun.put(job)
 
@@ -212,18 +222,12 @@ class GpuPipeline:
                 try:
                     job.slot.wait()
                     job.answer.set_result(job.slot.times() if job.timed else None)
-                except Exception as error:
-                    # Kernels that fail leave the whole context unusable.
-                    self._note_fault(error)
-                    job.answer.set_exception(_failed(error))
+                except DeviceMemoryError as error:
+                    job.answer.set_exception(error)
+                except Exception as error:  # a kernel that fails leaves the whole context unusable
+                    job.answer.set_exception(self._lost(str(error)))
         finally:
             cuda.detach()
-
-    def _note_fault(self, error: Exception) -> None:
-        if isinstance(error, DeviceMemoryError):
-            return
-        with self._state:
-            self._fault = self._fault or f"a GPU failed ({error})"
 
 
 def _failed(error: Exception) -> EngineError:

@@ -1,4 +1,4 @@
-"""NVIDIA's real package, without a driver: every call that we make exists, takes what we give, and its status is read."""
+"""NVIDIA's real package, without a driver: every call of ours exists, takes what we give, and is checked."""
 
 import importlib.util
 from collections.abc import Callable
