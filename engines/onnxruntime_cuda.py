@@ -80,7 +80,6 @@ class OnnxRuntimeCudaRunner:
                     binding.run(np.zeros((bucket, *canvas.shape, metadata.channels), np.uint8))
                     free.put(binding)
                 self._bindings[bucket, canvas] = free
-        self._closed = False
 
     @property
     def info(self) -> RunnerInfo:
@@ -90,10 +89,10 @@ class OnnxRuntimeCudaRunner:
     def run(self, batch: Batch) -> AlphaBatch:
         """Segment a batch; see `engines.runner.Runner.run`."""
         check_batch(self._info, batch)
-        if self._closed:
-            raise EngineFailedError(f"runner of {self._info.path.name} is closed")
         bucket = next(size for size in self._buckets if size >= len(batch))
-        free = self._bindings[bucket, Size(batch.shape[2], batch.shape[1])]
+        free = self._bindings.get((bucket, Size(batch.shape[2], batch.shape[1])))
+        if free is None:
+            raise EngineFailedError(f"runner of {self._info.path.name} is closed")
         binding = free.get()
         try:
             alpha = binding.run(batch)
@@ -106,7 +105,6 @@ class OnnxRuntimeCudaRunner:
 
     def close(self) -> None:
         """Let the sessions go; runs under way finish, later ones raise `EngineFailedError`."""
-        self._closed = True
         self._bindings = {}
 
 

@@ -22,7 +22,7 @@ from engines.onnxruntime_model import describe
 from engines.plan import Flavor, PlanKey, Precision, buckets_for
 from engines.plan_cache import PlanCache
 from engines.probe import Device
-from engines.runner import ModelFileError, Runner, RunnerInfo
+from engines.runner import EngineUnavailableError, ModelFileError, Runner, RunnerInfo
 
 PACKAGES = {
     "tensorrt": "`pip install 'humanseg[tensorrt]'`; NVIDIA's own index has its libraries: docs/gpu.md",
@@ -68,9 +68,7 @@ def open_tensorrt(
         buckets = buckets_for(max_batch)
     except ValueError as error:
         raise ModelFileError(f"engine {engine}: {error}; set --max-batch") from None
-    # Not before the probe: whatever else this imports must find a driver that works.
-    from engines.tensorrt_program import tensorrt_version
-
+    version = _load_tensorrt(engine)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     runners: list[GpuRunner] = []
     with ExitStack() as on_failure:
@@ -79,7 +77,7 @@ def open_tensorrt(
                 model=metadata.name,
                 onnx_sha256=sha256,
                 flavor=Flavor.TENSORRT,
-                version=tensorrt_version(),
+                version=version,
                 compute_capability=device.capability,
                 driver=str(outcome.cuda_version),
                 precision=precision,
@@ -119,3 +117,15 @@ def open_pipeline(
 
     shapes = tuple(SlotShape(bucket, canvas, metadata.channels) for canvas in metadata.canvases for bucket in buckets)
     return GpuPipeline(partial(open_cuda, device.index), shapes, partial(load_programs, plan, shapes), launch=launch)
+
+
+def _load_tensorrt(engine: str) -> str:
+    """Import it, now that the probe has found a driver that works; its version."""
+    try:
+        from engines.tensorrt_program import tensorrt_version
+    except (ImportError, OSError) as error:
+        raise EngineUnavailableError(
+            f"engine {engine} cannot run here: TensorRT is installed, but cannot be loaded ({error});"
+            f" {PACKAGES['tensorrt']}"
+        ) from error
+    return tensorrt_version()

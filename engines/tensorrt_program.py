@@ -103,6 +103,9 @@ def load_programs(
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise _refused("deserialize_cuda_engine", log)
+    # Both outlive every context, and go, in this order, on the thread that owns the device.
+    loaded: list[object] = [runtime, engine]
+    resources.callback(_let_go, loaded)
     ports = _ports(engine)
     profiles = _profiles(engine, ports)
     if missing := [shape.input for shape in shapes if shape.input not in profiles]:
@@ -112,6 +115,8 @@ def load_programs(
     scratch_bytes = engine.device_memory_size_v2
     scratch = cuda.allocate(max(scratch_bytes, 1))
     resources.callback(cuda.free, scratch)
+
+    del runtime
 
     def make(shape: SlotShape, source: int, target: int) -> "TensorRtProgram":
         program = TensorRtProgram(engine, ports, log)
@@ -175,6 +180,11 @@ class TensorRtProgram:
     def _check(self, accepted: bool, call: str) -> None:
         if not accepted:
             raise _refused(call, self._log)
+
+
+def _let_go(loaded: list[object]) -> None:
+    while loaded:
+        loaded.pop()
 
 
 def _refused(call: str, log: TensorRtLog) -> EngineFailedError:

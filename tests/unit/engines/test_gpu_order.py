@@ -5,7 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from engines.gpu_pipeline import GpuPipeline
+from engines.cuda import CudaError, DeviceMemoryError
+from engines.gpu_pipeline import DeviceLostError, GpuPipeline
 from engines.gpu_slot import Launch, ProgramFactory, SlotShape
 from engines.runner import EngineFailedError
 from humanseg.vision.arrays import Size
@@ -103,6 +104,43 @@ def test_everything_is_given_back_once_and_in_reverse(cuda: RecordingCuda) -> No
     assert given_back == made_before[::-1]
     with pytest.raises(EngineFailedError, match="is closed"):
         pipeline.run(batch(1))
+
+
+def test_after_a_launch_that_fails_all_streams_are_waited_for_before_the_next(cuda: RecordingCuda) -> None:
+    pipeline = opened(cuda)
+    launch = cuda.launch_graph
+
+    def refused_once(graph: int, stream: int) -> None:
+        launch(graph, stream)
+        cuda.launch_graph = launch  # type: ignore[method-assign]
+        raise DeviceMemoryError("cudaGraphLaunch", "cudaErrorMemoryAllocation (2)")
+
+    cuda.launch_graph = refused_once  # type: ignore[method-assign]
+    cuda.calls.clear()
+    with pytest.raises(DeviceMemoryError):
+        pipeline.run(batch(1))
+    for _ in range(2):  # both slots can still be used
+        pipeline.run(batch(1))
+    names = [name for name in cuda.names() if name not in {"attach", "record_event", "wait_event"}]
+    whole = ["copy_to_device", "launch_graph", "copy_to_host", "synchronize_event"]
+    assert names == ["copy_to_device", "launch_graph", *["synchronize_stream"] * 3, *whole, *whole]
+    pipeline.close()
+
+
+def test_after_a_kernel_that_fails_nothing_more_is_begun(cuda: RecordingCuda) -> None:
+    pipeline = opened(cuda)
+
+    def lost(event: int) -> None:
+        raise CudaError("cudaEventSynchronize", "cudaErrorIllegalAddress (700)")
+
+    cuda.synchronize_event = lost  # type: ignore[method-assign]
+    with pytest.raises(DeviceLostError, match=r"GPU 0 is lost: .*cudaErrorIllegalAddress \(700\); restart the service"):
+        pipeline.run(batch(1))
+    cuda.calls.clear()
+    with pytest.raises(DeviceLostError):
+        pipeline.run(batch(1))
+    assert cuda.calls == []
+    pipeline.close()
 
 
 @pytest.mark.parametrize("in_capture", [False, True])

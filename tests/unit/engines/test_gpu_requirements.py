@@ -62,6 +62,16 @@ def test_with_a_gpu_only_the_packages_are_missing(tmp_path: Path, monkeypatch: p
     assert require_gpu("x", {"json": "never"}).usable[0].described == "GPU 0 Drawn GPU (compute capability 8.9)"
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
+def test_tensorrt_without_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NVIDIA's bindings do without the package of libraries that belongs to them."""
+    (tmp_path / "tensorrt.py").write_text("import ctypes\nctypes.CDLL('libnvinfer.so.11')\n")
+    (tmp_path / "cuda" / "bindings").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    error = opened_with_driver(monkeypatch, build_driver(tmp_path), "tensorrt", write_red_model(tmp_path / "m.onnx"))
+    assert "TensorRT is installed, but cannot be loaded (libnvinfer.so.11: cannot open shared object file" in str(error)
+
+
 @no_provider
 def test_onnx_runtime_without_cuda_is_no_cuda(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match=r"has \[.*CPUExecutionProvider.*\], not CUDAExecutionProvider"):
