@@ -78,11 +78,6 @@ def buckets_for(max_batch: int) -> tuple[int, ...]:
     return (*(size for size in BUCKETS if size < max_batch), max_batch)
 
 
-def driver_line(cuda_version: int) -> str:
-    """A driver's line as `PlanKey.driver` has it: 13000 from cudaDriverGetVersion is ``13.0``."""
-    return f"{cuda_version // 1000}.{cuda_version % 1000 // 10}"
-
-
 @dataclass(frozen=True, slots=True)
 class PlanKey:
     """Everything that a plan depends on: two plans of the same key may stand for each other."""
@@ -97,7 +92,7 @@ class PlanKey:
     compute_capability: str
     """Of the GPU, ``8.9``."""
     driver: str
-    """The CUDA version that the driver brings, ``13.0`` (cudaDriverGetVersion 13000); `ANY_DRIVER` for RTX."""
+    """The newest CUDA that the driver serves, ``13.0``, as `engines.probe` says it; `ANY_DRIVER` for RTX."""
     precision: Precision
     buckets: tuple[int, ...]
     """Batch sizes, one static profile each and canvas."""

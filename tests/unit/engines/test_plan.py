@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.plan import Flavor, PlanKey, Precision, Profile, Sidecar, buckets_for, driver_line
+from engines.plan import Flavor, PlanKey, Precision, Profile, Sidecar, buckets_for
 from humanseg.vision.arrays import Size
 from support.plans import BUILT, KEY
 
@@ -66,10 +66,6 @@ def test_profiles_are_all_buckets_of_a_canvas_then_the_next() -> None:
         Profile(1, Size(320, 192)), Profile(2, Size(320, 192)), Profile(4, Size(320, 192)), Profile(1, Size(192, 320))
     )  # fmt: skip
     assert KEY.profiles[3].shape(4) == (1, 320, 192, 4)
-
-
-def test_the_driver_in_words() -> None:
-    assert [driver_line(number) for number in (12080, 13000, 13010)] == ["12.8", "13.0", "13.1"]
 
 
 def test_a_sidecar_there_and_back_with_names_and_no_enum_numbers() -> None:
