@@ -7,6 +7,7 @@ looks at is not in order.
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from engines.gpu_runner import GpuRunner
 from engines.gpu_slot import Launch, SlotShape
 from engines.plan import Precision, buckets_for
 from engines.registry import DEFAULT_ENGINE, open_runner
-from engines.runner import EngineFailedError, Runner
+from engines.runner import EngineFailedError, EngineUnavailableError, Runner
 from engines.tensorrt_gpu import NAMES, open_tensorrt
 from humanseg.video import read_rgb
 from humanseg.vision.arrays import AlphaBatch, Batch, Size
@@ -39,6 +40,8 @@ REQUESTS = 10_000
 LEAK_BYTES = 32 << 20
 #: Mean absolute difference of alpha.
 TOLERANCES = {Precision.FP32: 0.002, Precision.FP16: 0.01}
+#: Exit status of `engines.build` where the machine lacks something.
+BUILD_NEEDS_MORE = 2
 KERNEL_CANVAS = Size(512, 288)
 
 
@@ -95,14 +98,16 @@ def cuda_layer(package: CudaPackage, plan: Plan) -> Figures:
 def build(precision: Precision, plan: Plan) -> Figures:
     """The engine of the model, by the command that everybody uses."""
     command = [
-        sys.executable, "-m", "engines.build", "--model", str(plan.model), "--precision", precision,
-        "--max-batch", str(plan.max_batch), "--cache", str(plan.plans),
+        sys.executable, "-m", "engines.build", "--model", plan.model.stem, "--models", str(plan.model.parent),
+        "--precision", precision, "--max-batch", str(plan.max_batch), "--cache", str(plan.plans),
     ]  # fmt: skip
+    began = time.monotonic()
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise EngineFailedError(f"engines.build ended with status {done.returncode}: {''.join(last)}")
-    return {"said": done.stdout.strip().splitlines()[-1:]}
+        last = "".join((done.stderr or done.stdout).strip().splitlines()[-1:])
+        error = EngineUnavailableError if done.returncode == BUILD_NEEDS_MORE else EngineFailedError
+        raise error(f"engines.build ended with status {done.returncode}: {last}")
+    return {"said": done.stdout.strip().splitlines(), "took_s": round(time.monotonic() - began, 1)}
 
 
 def tensorrt(precision: Precision, plan: Plan) -> Figures:

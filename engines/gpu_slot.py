@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.cuda import Cuda, CudaError, host_bytes
+from engines.cuda import Cuda, CudaError, DeviceMemoryError, host_bytes
+from engines.runner import EngineFailedError
 from humanseg.vision.arrays import Size
 
 
@@ -191,6 +192,7 @@ class Slot:
         )
 
     def _capture(self, resources: ExitStack) -> int | None:
+        """The graph; None where the work cannot be captured, which does not keep it from being launched plainly."""
         stream = self._streams.compute
         try:
             self._cuda.begin_capture(stream)
@@ -201,8 +203,12 @@ class Slot:
                     self._cuda.destroy_graph(self._cuda.end_capture(stream))
                 raise
             graph = self._cuda.end_capture(stream)
-        except CudaError as error:
+        except DeviceMemoryError:
+            raise
+        except EngineFailedError as error:
             self.capture_refused = str(error)
+            self._program.enqueue(stream)
+            self._cuda.synchronize_stream(stream)
             return None
         resources.callback(self._cuda.destroy_graph, graph)
         self._cuda.launch_graph(graph, stream)

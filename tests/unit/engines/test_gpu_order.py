@@ -143,19 +143,38 @@ def test_after_a_kernel_that_fails_nothing_more_is_begun(cuda: RecordingCuda) ->
     pipeline.close()
 
 
-@pytest.mark.parametrize("in_capture", [False, True])
-def test_a_start_that_fails_gives_back_what_it_had(cuda: RecordingCuda, in_capture: bool) -> None:
-    class Refused(RecordingProgram):
-        """The third slot's program refuses, at its first run or while it is captured."""
+class RefusedOnce(RecordingProgram):
+    """One of its runs is refused, counted over all slots: each is run once, then once more while it is captured."""
 
-        def enqueue(self, stream: int) -> None:
-            super().enqueue(stream)
-            if cuda.names().count("enqueue") == (6 if in_capture else 5):
-                raise EngineFailedError("refused")
+    def __init__(self, cuda: RecordingCuda, run: int) -> None:
+        super().__init__(cuda)
+        self._notes, self._run = cuda, run
 
-    factory: ProgramFactory = lambda shape, source, target: Refused(cuda)  # noqa: E731
+    def enqueue(self, stream: int) -> None:
+        super().enqueue(stream)
+        if self._notes.names().count("enqueue") == self._run:
+            raise EngineFailedError("refused")
+
+
+def refusing(cuda: RecordingCuda, run: int) -> GpuPipeline:
+    factory: ProgramFactory = lambda shape, source, target: RefusedOnce(cuda, run)  # noqa: E731
+    return GpuPipeline(lambda: cuda, SHAPES, lambda *_: factory, launch=Launch.GRAPH)
+
+
+def test_a_start_that_fails_gives_back_what_it_had(cuda: RecordingCuda) -> None:
     with pytest.raises(EngineFailedError, match="refused"):
-        GpuPipeline(lambda: cuda, SHAPES, lambda *_: factory, launch=Launch.GRAPH)
+        refusing(cuda, 5)
     assert undone(cuda.calls) == made(cuda.calls)[::-1]
-    assert cuda.names().count("begin_capture") == cuda.names().count("end_capture") == 2 + in_capture
     assert cuda.names().count("release") == 3
+
+
+def test_a_slot_that_cannot_be_captured_is_launched_plainly(cuda: RecordingCuda) -> None:
+    pipeline = refusing(cuda, 2)
+    assert pipeline.launch is Launch.PLAIN, "what cannot be done is not claimed"
+    warm = [name for name in cuda.names() if name in {"enqueue", "begin_capture", "end_capture", "launch_graph"}]
+    assert warm[:5] == ["enqueue", "begin_capture", "enqueue", "end_capture", "enqueue"]
+    cuda.calls.clear()
+    pipeline.run(batch(1))
+    assert "enqueue" in cuda.names()
+    assert "launch_graph" not in cuda.names()
+    pipeline.close()
