@@ -5,36 +5,32 @@ machine, or an argument is wrong; 130 interrupted. One line on standard error sa
 """
 
 import argparse
-import json
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
+from engines.build_report import BuildReport, judged_on, measure_on_gpu, write_report
 from engines.half import to_half
 from engines.half_emulation import HalfParity, compare
 from engines.metadata import ModelMetadata
 from engines.onnx_checks import CheckedModel, check_model_file
 from engines.plan import ANY_DRIVER, BUCKETS, BuiltPlan, Flavor, PlanKey, Precision, buckets_for
-from engines.plan_cache import DEFAULT_FOLDER, LoadedPlan, PlanCache, write_whole
+from engines.plan_cache import DEFAULT_FOLDER, PlanCache
 from engines.probe import ProbeOutcome, probe
 from engines.runner import EngineError, EngineUnavailableError, ModelFileError
 from engines.tensorrt_api import TensorRtApi, open_api
 from engines.tensorrt_builder import BuildCancelled, Watch, build_plan
-from humanseg.vision.arrays import Batch
 
 MODELS = Path(__file__).parent / "models"
 #: Mean difference of alpha between half precision and float32 above which no engine is built.
 HALF_LIMIT = 0.01
-#: Of a mask's edge length: structure of the noise that precision is judged on, as in `train.export`.
-GRAIN_PX = 16
 
 EXAMPLES = """examples:
   python -m engines.build --model medium                          half precision, batches of 1, 2, 4 and 8, for this GPU
@@ -82,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             build = partial(_build, api, network, key, checked.metadata, options.cache)
             loaded = PlanCache(options.cache).load_or_build(key, build, partial(print, flush=True))
-            _report(options.cache, key, target, loaded, parity)
+            figures = measure_on_gpu(checked, key, options.cache) if flavor is Flavor.TENSORRT else None
+            write_report(options.cache, BuildReport(key, target.device, loaded, parity, figures))
     except EngineUnavailableError as error:
         return _fail(str(error), 2)
     except (BuildCancelled, KeyboardInterrupt):
@@ -186,24 +183,13 @@ def _in_precision(checked: CheckedModel, precision: Precision) -> tuple[bytes, H
     if precision is Precision.FP32:
         raise ModelFileError(f"{checked.path} holds half precision, float32 cannot be had from it; --precision fp16")
     half = to_half(checked.model).model
-    parity = compare(checked.model, half, judged_on(checked.metadata))
+    parity = compare(checked.model, half, judged_on(checked.metadata, 2))
     if not parity.mean <= HALF_LIMIT:  # NaN where it overflowed
         raise ModelFileError(
             f"{checked.path} in half precision changes alpha by {parity.mean:.3g} in the mean, allowed is {HALF_LIMIT};"
             " build it with --precision fp32"
         )
     return half.SerializeToString(), parity
-
-
-def judged_on(metadata: ModelMetadata) -> list[Batch]:
-    """Pictures that every model can be tried on: two of structured noise a canvas."""
-    rng = np.random.default_rng(0)
-    return [
-        rng.integers(0, 256, (2, height // GRAIN_PX, width // GRAIN_PX, metadata.channels), np.uint8)
-        .repeat(GRAIN_PX, axis=1)
-        .repeat(GRAIN_PX, axis=2)
-        for width, height in metadata.canvases
-    ]
 
 
 def _build(api: TensorRtApi, network: bytes, key: PlanKey, metadata: ModelMetadata, folder: Path) -> BuiltPlan:
@@ -230,39 +216,6 @@ def _interrupt() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, earlier)
-
-
-def _report(folder: Path, key: PlanKey, target: Target, loaded: LoadedPlan, parity: HalfParity | None) -> None:
-    """Print what was done, and write it beside the plan.
-
-    Raises:
-        CacheWriteError: the folder cannot be written.
-    """
-    sidecar = loaded.sidecar
-    content = {
-        **key.to_json(),
-        "device": target.device,
-        "plan": loaded.path.name,
-        "plan_sha256": sidecar.plan_sha256,
-        "plan_bytes": sidecar.plan_bytes,
-        "built_now": loaded.built_now,
-        "build_s": sidecar.build_s,
-        "profiles": len(key.profiles),
-        "flags": list(sidecar.flags),
-        "half_against_fp32_on_cpu": asdict(parity) if parity else None,
-    }
-    write_whole(folder / f"{key.stem}.report.json", (json.dumps(content, indent=1) + "\n").encode())
-    how = f"built in {sidecar.build_s:.1f} s" if loaded.built_now else "was there"
-    print(
-        f"{loaded.path}: {how}, {sidecar.plan_bytes / 1e6:.1f} MB,"
-        f" batches {','.join(map(str, key.buckets))} at {' and '.join(map(str, key.canvases))},"
-        f" compute capability {key.compute_capability}, {key.flavor} {key.version}"
-    )
-    if parity:
-        print(
-            f"half precision against float32, on the CPU: alpha differs by {parity.mean:.2g} in the mean, by"
-            f" {parity.largest:.2g} at most"
-        )
 
 
 if __name__ == "__main__":

@@ -49,6 +49,16 @@ class Device:
     fault: str | None = None
     """Why this device cannot be used, although it is there."""
 
+    @property
+    def capability(self) -> str:
+        """The compute capability in NVIDIA's form, ``8.9``."""
+        return ".".join(map(str, self.compute_capability))
+
+    @property
+    def described(self) -> str:
+        """For people: ``GPU 0 NVIDIA L4 (compute capability 8.9)``."""
+        return f"GPU {self.index} {self.name} (compute capability {self.capability})"
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutcome:

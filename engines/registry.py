@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.plan_cache import DEFAULT_FOLDER
 from engines.runner import EngineUnavailableError, Runner
 
 DEFAULT_ENGINE = "onnxruntime-cpu"
@@ -24,21 +25,28 @@ class EngineEntry:
     """What in the module is called with (path, *, max_batch, concurrency)."""
     extra: str
     """The extra of this project that installs what it needs."""
+    takes_plans: bool = False
+    """Whether it runs what `engines.build` has built: then the opener also takes ``plans``, their folder."""
 
 
 ENGINES: dict[str, EngineEntry] = {
     DEFAULT_ENGINE: EngineEntry("engines.onnxruntime_cpu", "OnnxRuntimeCpuRunner", "server"),
     "openvino-f32": EngineEntry("engines.openvino_cpu", "open_f32", "openvino"),
     "openvino-bf16": EngineEntry("engines.openvino_cpu", "open_bf16", "openvino"),
+    "onnxruntime-cuda": EngineEntry("engines.onnxruntime_cuda", "OnnxRuntimeCudaRunner", "cuda"),
+    "tensorrt": EngineEntry("engines.tensorrt_gpu", "open_fp16", "tensorrt", takes_plans=True),
+    "tensorrt-fp32": EngineEntry("engines.tensorrt_gpu", "open_fp32", "tensorrt", takes_plans=True),
 }
 
 
-def open_runner(engine: str, path: Path, *, max_batch: int, concurrency: int) -> Runner:
-    """Open a model file with the engine of that name.
+def open_runner(engine: str, path: Path, *, max_batch: int, concurrency: int, plans: Path = DEFAULT_FOLDER) -> Runner:
+    """Open a model file with the engine of that name; ``plans`` is where built engines lie, if it needs one.
 
     Raises:
-        EngineUnavailableError: unknown name, or a package or a CPU feature that the engine needs is missing.
+        EngineUnavailableError: unknown name, or a package, a device or a CPU feature that the engine needs is missing.
         ModelFileError: the file cannot be used.
+        PlanError: the engine needs a plan, and there is none that fits.
+        EngineFailedError: a GPU refused it.
     """
     if engine not in ENGINES:
         raise EngineUnavailableError(f"unknown engine {engine!r}, known are {', '.join(sorted(ENGINES))}")
@@ -49,7 +57,8 @@ def open_runner(engine: str, path: Path, *, max_batch: int, concurrency: int) ->
         raise EngineUnavailableError(
             f"engine {engine} needs a package that is not installed: {error.name}; install `humanseg[{entry.extra}]`"
         ) from error
-    runner: Runner = getattr(module, entry.opener)(path, max_batch=max_batch, concurrency=concurrency)
+    more = {"plans": plans} if entry.takes_plans else {}
+    runner: Runner = getattr(module, entry.opener)(path, max_batch=max_batch, concurrency=concurrency, **more)
     return runner
 
 

@@ -1,14 +1,20 @@
 """``python -m engines.build`` where TensorRT or a GPU is missing, and with arguments that make no sense."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from engines.build import judged_on, main
+from engines.build import main
+from engines.build_report import judged_on, measure
 from engines.metadata import ModelMetadata
 from engines.probe import probe
+from engines.registry import DEFAULT_ENGINE, open_runner
+from engines.runner import EngineFailedError
 from humanseg.vision.arrays import Size
+from support.models import LANDSCAPE, UPRIGHT, write_red_model
+from support.plans import KEY
 
 
 def lines_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
@@ -72,4 +78,24 @@ def test_arguments_that_make_no_sense(arguments: list[str], text: str, capsys: p
 
 def test_what_precision_is_judged_on_fits_every_canvas() -> None:
     metadata = ModelMetadata("m", "1", Size(512, 288), Size(288, 512), channels=4)
-    assert [batch.shape for batch in judged_on(metadata)] == [(2, 288, 512, 4), (2, 512, 288, 4)]
+    assert [batch.shape for batch in judged_on(metadata, 2)] == [(2, 288, 512, 4), (2, 512, 288, 4)]
+
+
+def test_what_an_engine_is_held_against(tmp_path: Path) -> None:
+    """Engines of the CPU in the place of a GPU's: one that is right, and one whose alphas are a tenth too small."""
+    key = replace(KEY, buckets=(1, 2), canvases=(LANDSCAPE, UPRIGHT))
+    right = write_red_model(tmp_path / "right.onnx")
+    reference, runner, wrong = (
+        open_runner(engine, path, max_batch=2, concurrency=1)
+        for engine, path in (
+            (DEFAULT_ENGINE, right),
+            ("openvino-f32", right),
+            (DEFAULT_ENGINE, write_red_model(tmp_path / "wrong.onnx", divisor=280.0)),
+        )
+    )
+    figures = measure(reference, runner, key)
+    assert figures["parity"] == {"to_cpu": 0.0, "other_order": 0.0, "equal_rows": 0.0}
+    assert isinstance(figures["latency"], dict)
+    assert list(figures["latency"]) == ["1", "2"]
+    with pytest.raises(EngineFailedError, match=r"to_cpu: mean difference of alpha 0\.0\d+ at batch 1 of 160x96"):
+        measure(reference, wrong, key)
