@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from engines.plan import PlanMissingError
 from engines.registry import open_runner, warm_up
 from engines.runner import EngineError, EngineUnavailableError, Runner
 
@@ -110,7 +111,7 @@ def main() -> int:
         }
     except EngineError as error:
         print(f"{error}", file=sys.stderr)
-        return UNAVAILABLE if isinstance(error, EngineUnavailableError) else FAILED
+        return UNAVAILABLE if isinstance(error, EngineUnavailableError | PlanMissingError) else FAILED
     np.savez(options.out / MASKS, **masks)  # type: ignore[arg-type]  # no canvas is named like an option of savez
     figures = Figures(cold_start_s, cold_start_cpu_s, peak_rss_mib(), cells)
     (options.out / FIGURES).write_text(json.dumps(asdict(figures)))

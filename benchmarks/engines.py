@@ -85,7 +85,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="default 1 2 4 8")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each figure, default 1")
     parser.add_argument("--clip", type=Path, default=CLIP, metavar="FILE", help="frames of it; default the demo's")
-    parser.add_argument("--out", type=Path, default=Path("out/engines"), metavar="DIR", help="default out/engines")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/bench-engines"), metavar="DIR", help="default out/bench-engines"
+    )
     options = parser.parse_args(arguments)
     if min(options.batch) < 1 or options.seconds < 0:
         parser.error(f"--batch {options.batch} must be 1 or more each, --seconds {options.seconds} not below 0")

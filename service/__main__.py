@@ -32,6 +32,7 @@ def main() -> int:
             max_batch=settings.max_batch,
             concurrency=settings.runner_threads,
             cache=settings.engine_cache,
+            plans=settings.plans,
         )
     except EngineError as error:
         log.event("start_failed", level=logging.ERROR, reason=str(error))

@@ -11,6 +11,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engines.plan_cache import DEFAULT_FOLDER
 from engines.registry import DEFAULT_ENGINE, ENGINES
 from humanseg.frames import largest_frame_bytes, message_limit_bytes
 
@@ -50,6 +51,7 @@ class Settings:
     engine_cache: Path | None = _setting(
         None, "folder that keeps compiled models from start to start, for engines that compile (openvino-*)"
     )
+    plans: Path = _setting(DEFAULT_FOLDER, "folder of the TensorRT engines that python -m engines.build has made")
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
     max_sessions: int = _setting(64, "streams at once; more are refused", low=1, high=100_000)

@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from engines import build
+from engines.plan import PlanMissingError
 from engines.registry import DEFAULT_ENGINE, ENGINES, open_runner, warm_up
 from engines.runner import BatchError, EngineFailedError, EngineUnavailableError, Runner
 from humanseg.video import read_rgb
@@ -46,7 +48,7 @@ FLOAT32 = Bars(largest=1e-6, parity=0.002, rows=1e-4)
 #: A bfloat16 has 8 bits of mantissa.
 HALF = Bars(largest=4e-3, parity=0.01, rows=1e-3)
 #: Engines that compute in less than float32.
-BARS = {"openvino-bf16": HALF}
+BARS = {"openvino-bf16": HALF, "tensorrt": HALF}
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))
@@ -54,9 +56,17 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def opened(engine: str, path: Path) -> Runner:
+def opened(engine: str, path: Path, factory: pytest.TempPathFactory) -> Runner:
+    """Open a model, and build it before for an engine that runs what was built; skip where the engine cannot run."""
+    plans = factory.mktemp("plans")
     try:
-        return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY)
+        try:
+            return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, plans=plans)
+        except PlanMissingError:
+            precision = "fp32" if engine.endswith("-fp32") else "fp16"
+            flags = ["--model", path.stem, "--models", str(path.parent), "--max-batch", str(MAX_BATCH)]
+            assert build.main([*flags, "--precision", precision, "--cache", str(plans)]) == 0
+            return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, plans=plans)
     except EngineUnavailableError as error:
         pytest.skip(str(error))
 
@@ -68,14 +78,14 @@ def bars(engine: str) -> Bars:
 
 @pytest.fixture(scope="module")
 def runner(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    runner = opened(engine, write_red_model(tmp_path_factory.mktemp("models") / "red.onnx"))
+    runner = opened(engine, write_red_model(tmp_path_factory.mktemp("models") / "red.onnx"), tmp_path_factory)
     yield runner
     runner.close()
 
 
 @pytest.fixture(scope="module")
-def medium(engine: str) -> Iterator[Runner]:
-    runner = opened(engine, MEDIUM)
+def medium(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    runner = opened(engine, MEDIUM, tmp_path_factory)
     yield runner
     runner.close()
 
@@ -194,8 +204,12 @@ def test_another_dtype_is_refused_and_not_converted(runner: Runner, dtype: str) 
 
 
 @pytest.mark.parametrize(("divisor", "text"), [(0.0, "nan"), (1.0, "values from 0 to 255"), (-255.0, "from -1 to")])
-def test_what_is_no_alpha_does_not_pass_for_a_mask(engine: str, tmp_path: Path, divisor: float, text: str) -> None:
-    runner = opened(engine, write_red_model(tmp_path / "odd.onnx", divisor=divisor))
+def test_what_is_no_alpha_does_not_pass_for_a_mask(
+    engine: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, divisor: float, text: str
+) -> None:
+    if ENGINES[engine].takes_plans:
+        pytest.skip("the builder may refuse such a model")
+    runner = opened(engine, write_red_model(tmp_path / "odd.onnx", divisor=divisor), tmp_path_factory)
     batch = np.zeros((1, *LANDSCAPE.shape, 3), np.uint8)
     batch[0, 0, 0] = 255
     with pytest.raises(EngineFailedError, match=text):
@@ -208,17 +222,19 @@ def test_opening_a_model_leaves_the_arithmetic_of_the_process_alone(runner: Runn
     assert np.array([1e-40], np.float32)[0] * np.float32(0.5) > 0
 
 
-def test_closed_is_closed(engine: str, tmp_path: Path) -> None:
-    runner = opened(engine, write_red_model(tmp_path / "red.onnx"))
+def test_closed_is_closed(engine: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    runner = opened(engine, write_red_model(tmp_path / "red.onnx"), tmp_path_factory)
     runner.close()
     runner.close()
     with pytest.raises(EngineFailedError, match="is closed"):
         runner.run(pictures(1))
 
 
-def test_closing_while_others_run(engine: str, bars: Bars, tmp_path: Path) -> None:
+def test_closing_while_others_run(
+    engine: str, bars: Bars, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """What is under way ends with its mask, what comes later with the one error; nothing hangs, nothing dies."""
-    runner = opened(engine, write_red_model(tmp_path / "red.onnx"))
+    runner = opened(engine, write_red_model(tmp_path / "red.onnx"), tmp_path_factory)
     batch = pictures(MAX_BATCH)
 
     def run_until_closed() -> int:
