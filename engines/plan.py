@@ -28,6 +28,11 @@ BUCKETS = (1, 2, 4, 8, 16, 32)
 class PlanError(EngineError):
     """A plan cannot be used; the message names the file, what is wrong and how to mend it."""
 
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(f"{found}; {mend}")
+        self.found = found
+        """Without the mend, for a build that is about to mend it."""
+
 
 class PlanMissingError(PlanError):
     """Nothing was built for this key."""

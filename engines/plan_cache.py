@@ -74,21 +74,21 @@ class PlanCache:
         except FileNotFoundError:
             raise self._absent(key) from None
         except ValueError as error:
-            raise PlanDamagedError(f"{path} {error}; {_mend(key)}") from None
+            raise PlanDamagedError(f"{path} {error}", _mend(key)) from None
         if sidecar.key != key:
             raise _differs(path, sidecar.key, key)
         plan_path = self.folder / sidecar.plan_name
         try:
             plan = _read(plan_path, sidecar.plan_bytes + 1)
         except FileNotFoundError:
-            raise PlanDamagedError(f"{path} is there, but its plan {plan_path.name} is not; {_mend(key)}") from None
+            raise PlanDamagedError(f"{path} is there, but its plan {plan_path.name} is not", _mend(key)) from None
         if len(plan) != sidecar.plan_bytes:
             seen = "more" if len(plan) > sidecar.plan_bytes else str(len(plan))
             raise PlanDamagedError(
-                f"{plan_path} is cut off or grown: {seen} bytes, the builder wrote {sidecar.plan_bytes}; {_mend(key)}"
+                f"{plan_path} is cut off or grown: {seen} bytes, the builder wrote {sidecar.plan_bytes}", _mend(key)
             )
         if hashlib.sha256(plan).hexdigest() != sidecar.plan_sha256:
-            raise PlanDamagedError(f"{plan_path} was changed after it was built (its SHA-256 differs); {_mend(key)}")
+            raise PlanDamagedError(f"{plan_path} was changed after it was built (its SHA-256 differs)", _mend(key))
         return LoadedPlan(plan, sidecar, plan_path, built_now=False)
 
     def load_or_build(self, key: PlanKey, build: Callable[[], BuiltPlan], say: Callable[[str], None]) -> LoadedPlan:
@@ -115,7 +115,7 @@ class PlanCache:
             except PlanUnsafeError:
                 raise
             except PlanError as error:
-                say(f"building: {error}")
+                say(f"{error.found}: building {key.stem}")
             return self._store(key, build())
 
     def _store(self, key: PlanKey, built: BuiltPlan) -> LoadedPlan:
@@ -123,8 +123,8 @@ class PlanCache:
         sidecar = Sidecar.of(key, built)
         plan_path = self.folder / sidecar.plan_name
         with _writing(self.folder):
-            _write(plan_path, built.plan)
-            _write(self.sidecar_path(key), sidecar.dump())
+            _replace(plan_path, built.plan)
+            _replace(self.sidecar_path(key), sidecar.dump())
             for earlier in self.folder.glob(f"{key.stem}-*.plan"):
                 if earlier != plan_path:
                     earlier.unlink(missing_ok=True)
@@ -164,7 +164,7 @@ class PlanCache:
                 nearest = (path, other)
         if nearest:
             return _differs(*nearest, key)
-        return PlanMissingError(f"no engine of {key.model} in {self.folder}; {_mend(key)}")
+        return PlanMissingError(f"no engine of {key.model} in {self.folder}", _mend(key))
 
 
 def _mend(key: PlanKey) -> str:
@@ -183,7 +183,7 @@ def _differs(path: Path, other: PlanKey, key: PlanKey) -> PlanError:
     differences = _differences(other, key)
     parts = [f"{name} {_short(seen)}, wanted {_short(wanted)}" for name, (seen, wanted) in differences.items()]
     error = PlanForeignError if any(name in differences for name in _MACHINE) else PlanStaleError
-    return error(f"{path} was built for another {'; '.join(parts)}; {_mend(key)}")
+    return error(f"{path} was built for another {'; '.join(parts)}", _mend(key))
 
 
 def _short(value: object) -> str:
@@ -200,14 +200,14 @@ def _read(path: Path, limit: int) -> bytes:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise PlanDamagedError(f"{path} is not a regular file; remove it")
+                raise PlanDamagedError(f"{path} is not a regular file", "remove it")
             _check_owner(path, status)
             return file.read(limit)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise PlanDamagedError(
-            f"{path} cannot be read: {error.strerror}; give this user the right to read it, or remove it"
+            f"{path} cannot be read: {error.strerror}", "give this user the right to read it, or remove it"
         ) from error
 
 
@@ -215,10 +215,13 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
     if status.st_uid not in (0, os.geteuid()):
         raise PlanUnsafeError(
             f"{path} belongs to user {status.st_uid}, allowed are this one ({os.geteuid()}) and root, since an engine"
-            " is code; remove it or take another folder by --cache"
+            " is code",
+            "remove it or take another folder",
         )
     if status.st_mode & stat.S_IWOTH:
-        raise PlanUnsafeError(f"every user may write {path}, and an engine is code; `chmod o-w {path}` if it is yours")
+        raise PlanUnsafeError(
+            f"every user may write {path}, and an engine is code", f"`chmod o-w {path}` if it is yours"
+        )
 
 
 @contextmanager
@@ -228,12 +231,22 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CacheWriteError(
             f"engine cache {folder} cannot be written: {error.strerror}"
-            f"{f' ({error.filename})' if error.filename else ''}; free space there, or take another folder by --cache"
+            f"{f' ({error.filename})' if error.filename else ''}",
+            "free space there, or take another folder (--cache of engines.build, --plans of the service)",
         ) from error
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; it is on the disk when this returns."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file of the cache whole or not at all; it is on the disk when this returns.
+
+    Raises:
+        CacheWriteError: the folder cannot be written, or the disk is full.
+    """
+    with _writing(path.parent):
+        _replace(path, content)
+
+
+def _replace(path: Path, content: bytes) -> None:
     handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

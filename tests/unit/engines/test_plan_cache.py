@@ -46,7 +46,7 @@ def test_built_once_then_read(tmp_path: Path) -> None:
     cache = PlanCache(tmp_path / "new" / "engines")
     built = cache.load_or_build(KEY, lambda: BUILT, lines.append)
     assert (built.plan, built.built_now) == (BUILT.plan, True)
-    assert lines == [f"building: no engine of medium in {cache.folder}; {MEND}"]
+    assert lines == [f"no engine of medium in {cache.folder}: building {KEY.stem}"]
     found = cache.load_or_build(KEY, never, lines.append)
     assert (found.plan, found.built_now, found.path) == (BUILT.plan, False, built.path)
     assert found.sidecar == Sidecar.of(KEY, BUILT)
@@ -222,7 +222,7 @@ def test_a_pipe_or_a_folder_in_the_place_of_a_plan_is_not_waited_for(tmp_path: P
 
 def test_a_cache_where_there_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "engines").write_text("a file")
-    with pytest.raises(CacheWriteError, match=r"engine cache .*engines cannot be written: File exists .*--cache"):
+    with pytest.raises(CacheWriteError, match=r"engine cache .*engines cannot be written: File exists .*--cache of"):
         PlanCache(tmp_path / "engines").load_or_build(KEY, never, lambda line: None)
     with pytest.raises(CacheWriteError, match="Not a directory"):
         PlanCache(tmp_path / "engines" / "below").load_or_build(KEY, never, lambda line: None)
