@@ -186,9 +186,12 @@ def test_a_file_that_is_cut_off(api: TensorRtApi, tmp_path: Path) -> None:
         build_plan(api, whole[: len(whole) // 2], RED, 3, nothing_to_say(), None)
 
 
-def test_a_build_that_is_told_to_stop(api: TensorRtApi, tmp_path: Path) -> None:
+def test_a_build_that_is_told_to_stop_says_so_once(
+    api: TensorRtApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(BuildCancelled):
         build_plan(api, red(tmp_path, nothing), RED, 3, Watch(lambda steps: None, lambda: False), None)
+    assert not caplog.records  # without a logging set up, they would be lines of their own on the terminal
 
 
 def test_an_unknown_capability(api: TensorRtApi, tmp_path: Path) -> None:
