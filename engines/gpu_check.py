@@ -24,7 +24,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = REPOSITORY / "engines" / "models"
 #: Building an engine takes minutes, never this long.
 PART_TIMEOUT_S = 3600.0
-PART_NAMES = ("cuda", "pycuda", "build-fp32", "build-fp16", "tensorrt", "tensorrt-fp32", "onnxruntime-cuda")
+PART_NAMES = (
+    "cuda", "build-tensorrt", "tensorrt", "build-tensorrt-fp32", "tensorrt-fp32", "onnxruntime-cuda",
+    "pycuda", "build-tensorrt-rtx", "tensorrt-rtx", "build-tensorrt-rtx-fp32", "tensorrt-rtx-fp32",
+)  # fmt: skip
+#: TensorRT-RTX is the other way to the same, and pycuda another way to CUDA: both only where asked for.
+DEFAULT_PARTS = PART_NAMES[: PART_NAMES.index("pycuda")]
 
 
 class Verdict(StrEnum):
@@ -133,7 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m engines.gpu_check",
         description="Run on a GPU what can only be seen there; prints JSON on standard output, the rest beside it.",
         epilog="examples:\n"
-        "  python -m engines.gpu_check --out gpu.json          everything, medium, up to batch 32\n"
+        "  python -m engines.gpu_check --out gpu.json          medium, up to batch 32\n"
+        "  python -m engines.gpu_check --parts build-tensorrt-rtx,tensorrt-rtx\n"
         "  python -m engines.gpu_check --parts cuda            what needs no TensorRT",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -141,7 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="medium", help="a shipped model or an ONNX file (default medium)")
     parser.add_argument("--max-batch", type=int, choices=range(1, BUCKETS[-1] + 1), default=BUCKETS[-1], metavar="N")
     parser.add_argument("--plans", type=Path, default=DEFAULT_FOLDER.absolute(), help="folder of the built engines")
-    parser.add_argument("--parts", type=_parts, default=list(PART_NAMES), help=f"of {','.join(PART_NAMES)} (all)")
+    parser.add_argument(
+        "--parts",
+        type=_parts,
+        default=list(DEFAULT_PARTS),
+        help=f"of {','.join(PART_NAMES)} (default: the first {len(DEFAULT_PARTS)})",
+    )
     parser.add_argument("--out", type=Path, help="file for the JSON")
     return parser
 

@@ -26,7 +26,7 @@ from engines.gpu_slot import Launch, SlotShape
 from engines.plan import Precision, buckets_for
 from engines.registry import DEFAULT_ENGINE, open_runner
 from engines.runner import EngineFailedError, EngineUnavailableError, Runner
-from engines.tensorrt_gpu import NAMES, open_tensorrt
+from engines.tensorrt_gpu import FP16, FP32, RTX_FP16, RTX_FP32, Variant, open_tensorrt
 from humanseg.video import read_rgb
 from humanseg.vision.arrays import AlphaBatch, Batch, Size
 from humanseg.vision.letterbox import letterbox
@@ -42,6 +42,7 @@ LEAK_BYTES = 32 << 20
 TOLERANCES = {Precision.FP32: 0.002, Precision.FP16: 0.01}
 #: Exit status of `engines.build` where the machine lacks something.
 BUILD_NEEDS_MORE = 2
+VARIANTS = (FP16, FP32, RTX_FP16, RTX_FP32)
 KERNEL_CANVAS = Size(512, 288)
 
 
@@ -95,11 +96,12 @@ def cuda_layer(package: CudaPackage, plan: Plan) -> Figures:
     return figures
 
 
-def build(precision: Precision, plan: Plan) -> Figures:
+def build(variant: Variant, plan: Plan) -> Figures:
     """The engine of the model, by the command that everybody uses."""
     command = [
         sys.executable, "-m", "engines.build", "--model", plan.model.stem, "--models", str(plan.model.parent),
-        "--precision", precision, "--max-batch", str(plan.max_batch), "--cache", str(plan.plans),
+        "--flavor", variant.flavor, "--precision", variant.precision, "--max-batch", str(plan.max_batch),
+        "--cache", str(plan.plans),
     ]  # fmt: skip
     began = time.monotonic()
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -110,13 +112,13 @@ def build(precision: Precision, plan: Plan) -> Figures:
     return {"said": done.stdout.strip().splitlines(), "took_s": round(time.monotonic() - began, 1)}
 
 
-def tensorrt(precision: Precision, plan: Plan) -> Figures:
+def tensorrt(variant: Variant, plan: Plan) -> Figures:
     """A built engine: parity, times with and without graphs, memory."""
     figures: Figures = {}
     for launch in Launch:
         with ExitStack() as resources:
             runner = open_tensorrt(
-                precision, plan.model, max_batch=plan.max_batch, concurrency=1, plans=plan.plans, launch=launch
+                variant, plan.model, max_batch=plan.max_batch, concurrency=1, plans=plan.plans, launch=launch
             )
             resources.callback(runner.close)
             frames = _pictures(runner, plan.max_batch)
@@ -124,7 +126,7 @@ def tensorrt(precision: Precision, plan: Plan) -> Figures:
             if launch is Launch.GRAPH:
                 figures["device"] = runner.info.device
                 reference = open_runner(DEFAULT_ENGINE, plan.model, max_batch=1, concurrency=1)
-                figures["parity"] = parity(reference, runner, frames, plan.buckets, TOLERANCES[precision])
+                figures["parity"] = parity(reference, runner, frames, plan.buckets, TOLERANCES[variant.precision])
             if not isinstance(runner, GpuRunner):
                 raise EngineFailedError("several GPUs; choose one by CUDA_VISIBLE_DEVICES=0 to measure it")
             figures[runner.pipeline.launch.value] = latency(runner.pipeline, first, plan.buckets)
@@ -152,8 +154,8 @@ def onnxruntime_cuda(plan: Plan) -> Figures:
 PARTS: dict[str, Callable[[Plan], Figures]] = {
     "cuda": partial(cuda_layer, CudaPackage.CUDA_BINDINGS),
     "pycuda": partial(cuda_layer, CudaPackage.PYCUDA),
-    **{f"build-{precision}": partial(build, precision) for precision in Precision},
-    **{NAMES[precision]: partial(tensorrt, precision) for precision in Precision},
+    **{f"build-{variant.name}": partial(build, variant) for variant in VARIANTS},
+    **{variant.name: partial(tensorrt, variant) for variant in VARIANTS},
     "onnxruntime-cuda": onnxruntime_cuda,
 }
 

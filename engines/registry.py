@@ -38,6 +38,8 @@ ENGINES: dict[str, EngineEntry] = {
     "onnxruntime-cuda": EngineEntry("engines.onnxruntime_cuda", "OnnxRuntimeCudaRunner", "cuda"),
     "tensorrt": EngineEntry("engines.tensorrt_gpu", "open_fp16", "tensorrt", takes_plans=True),
     "tensorrt-fp32": EngineEntry("engines.tensorrt_gpu", "open_fp32", "tensorrt", takes_plans=True),
+    "tensorrt-rtx": EngineEntry("engines.tensorrt_gpu", "open_rtx_fp16", "rtx", takes_plans=True),
+    "tensorrt-rtx-fp32": EngineEntry("engines.tensorrt_gpu", "open_rtx_fp32", "rtx", takes_plans=True),
 }
 
 

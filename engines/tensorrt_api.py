@@ -40,9 +40,13 @@ class Messages:
         """Called for every message, on any thread; ``level`` is the name of its severity."""
         if level in ("INTERNAL_ERROR", "ERROR") and _HARMLESS not in text:
             self._errors.append(text.strip().splitlines()[0])
-            LOGGER.error("%s", text)
         elif level == "WARNING":
             LOGGER.warning("%s", text)
+
+    def log_errors(self) -> None:
+        """For a build that went well all the same; otherwise they are in the exception."""
+        for error in self._errors:
+            LOGGER.warning("%s", error)
 
     @property
     def reason(self) -> str:

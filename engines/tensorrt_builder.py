@@ -93,6 +93,7 @@ def build_plan(
         raise BuildCancelled("the build was stopped; nothing was written")
     if plan is None:
         raise BuildError(f"{api.flavor} {api.version} did not build {key.model}: {messages.reason}")
+    messages.log_errors()
     content = _bytes(plan)
     if timing_cache and api.flavor is Flavor.TENSORRT:
         _write_timing(config, timing_cache)

@@ -3,12 +3,12 @@
 Nothing of CUDA or TensorRT is imported before the probe has found a device. The plan is looked for by everything it
 depends on (`engines.plan.PlanKey`), so that one of another GPU, driver, version or model is refused by name.
 
-Never executed on a GPU by us so far: full TensorRT cannot be had from the public package index (docs/gpu.md).
+Never executed on a GPU by us so far (docs/gpu.md).
 """
 
 import hashlib
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,35 +19,42 @@ from engines.gpu_runner import GpuRunner, RunnerPool
 from engines.gpu_slot import Launch, SlotShape
 from engines.metadata import ModelMetadata
 from engines.onnxruntime_model import describe
-from engines.plan import Flavor, PlanKey, Precision, buckets_for
+from engines.plan import ANY_DRIVER, Flavor, PlanKey, Precision, buckets_for
 from engines.plan_cache import PlanCache
 from engines.probe import Device
 from engines.runner import EngineUnavailableError, ModelFileError, Runner, RunnerInfo
+from engines.tensorrt_program import MODULES, RuntimeApi, load_programs, open_runtime
 
-PACKAGES = {
-    "tensorrt": "`pip install 'humanseg[tensorrt]'`; NVIDIA's own index has its libraries: docs/gpu.md",
-    "cuda.bindings": "`pip install 'humanseg[gpu]'`",
+#: How to get the package of a flavor.
+HOW_TO_GET = {
+    Flavor.TENSORRT: "`pip install 'humanseg[tensorrt]'`; NVIDIA's own index has its libraries: docs/gpu.md",
+    Flavor.TENSORRT_RTX: "`pip install 'humanseg[rtx]'`",
 }
-NAMES = {Precision.FP16: "tensorrt", Precision.FP32: "tensorrt-fp32"}
+BINDINGS = {"cuda.bindings": "`pip install 'humanseg[gpu]'`"}
 
 
-def open_fp16(path: Path, *, max_batch: int, concurrency: int, plans: Path) -> Runner:
-    """Open a model built in half precision; see `open_tensorrt`."""
-    return open_tensorrt(Precision.FP16, path, max_batch=max_batch, concurrency=concurrency, plans=plans)
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An engine of the registry: which library, computing in what."""
+
+    name: str
+    flavor: Flavor
+    precision: Precision
 
 
-def open_fp32(path: Path, *, max_batch: int, concurrency: int, plans: Path) -> Runner:
-    """Open a model built in single precision; see `open_tensorrt`."""
-    return open_tensorrt(Precision.FP32, path, max_batch=max_batch, concurrency=concurrency, plans=plans)
+FP16 = Variant("tensorrt", Flavor.TENSORRT, Precision.FP16)
+FP32 = Variant("tensorrt-fp32", Flavor.TENSORRT, Precision.FP32)
+RTX_FP16 = Variant("tensorrt-rtx", Flavor.TENSORRT_RTX, Precision.FP16)
+RTX_FP32 = Variant("tensorrt-rtx-fp32", Flavor.TENSORRT_RTX, Precision.FP32)
 
 
 def open_tensorrt(
-    precision: Precision, path: Path, *, max_batch: int, concurrency: int, plans: Path, launch: Launch = Launch.GRAPH
+    variant: Variant, path: Path, *, max_batch: int, concurrency: int, plans: Path, launch: Launch = Launch.GRAPH
 ) -> Runner:
     """Open the built engine of a model on every GPU that this process sees (CUDA_VISIBLE_DEVICES).
 
     Args:
-        precision: in which it was built.
+        variant: of TensorRT.
         path: the ONNX file it was built from.
         max_batch: largest batch of `Runner.run`; the engine must have been built for just this one.
         concurrency: how many threads are going to call `Runner.run` at once.
@@ -61,14 +68,13 @@ def open_tensorrt(
         DeviceMemoryError: no room on a device.
         EngineFailedError: TensorRT refused the engine.
     """
-    engine = NAMES[precision]
-    outcome = require_gpu(engine, PACKAGES)
+    outcome = require_gpu(variant.name, {MODULES[variant.flavor]: HOW_TO_GET[variant.flavor], **BINDINGS})
     metadata = describe(path)
     try:
         buckets = buckets_for(max_batch)
     except ValueError as error:
-        raise ModelFileError(f"engine {engine}: {error}; set --max-batch") from None
-    version = _load_tensorrt(engine)
+        raise ModelFileError(f"engine {variant.name}: {error}; set --max-batch") from None
+    api = _load_tensorrt(variant)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     runners: list[GpuRunner] = []
     with ExitStack() as on_failure:
@@ -76,26 +82,25 @@ def open_tensorrt(
             key = PlanKey(
                 model=metadata.name,
                 onnx_sha256=sha256,
-                flavor=Flavor.TENSORRT,
-                version=version,
+                flavor=variant.flavor,
+                version=api.version,
                 compute_capability=device.capability,
-                driver=str(outcome.cuda_version),
-                precision=precision,
+                driver=ANY_DRIVER if variant.flavor is Flavor.TENSORRT_RTX else str(outcome.cuda_version),
+                precision=variant.precision,
                 buckets=buckets,
                 canvases=metadata.canvases,
             )
             plan = PlanCache(plans).load(key).plan
-            pipeline = open_pipeline(plan, device, metadata, buckets, launch)
-            how = pipeline.launch.value
+            pipeline = open_pipeline(api, plan, device, metadata, buckets, launch)
             on_failure.callback(pipeline.close)
             info = RunnerInfo(
-                engine=engine,
+                engine=variant.name,
                 model=metadata,
                 path=path,
                 max_batch=max_batch,
                 preferred_batch=max_batch,
                 concurrency=concurrency,
-                device=f"{device.described}, {how}",
+                device=f"{device.described}, {pipeline.launch.value}",
             )
             runners.append(GpuRunner(info, pipeline))
         on_failure.pop_all()
@@ -104,8 +109,14 @@ def open_tensorrt(
     return RunnerPool(replace(runners[0].info, device="; ".join(runner.info.device for runner in runners)), runners)
 
 
+open_fp16 = partial(open_tensorrt, FP16)
+open_fp32 = partial(open_tensorrt, FP32)
+open_rtx_fp16 = partial(open_tensorrt, RTX_FP16)
+open_rtx_fp32 = partial(open_tensorrt, RTX_FP32)
+
+
 def open_pipeline(
-    plan: bytes, device: Device, metadata: ModelMetadata, buckets: tuple[int, ...], launch: Launch
+    api: RuntimeApi, plan: bytes, device: Device, metadata: ModelMetadata, buckets: tuple[int, ...], launch: Launch
 ) -> GpuPipeline:
     """Bring a plan onto a device and warm up every bucket of every canvas.
 
@@ -113,19 +124,18 @@ def open_pipeline(
         DeviceMemoryError: no room on the device; nothing is left behind on it.
         EngineFailedError: TensorRT refused the engine.
     """
-    from engines.tensorrt_program import load_programs
-
     shapes = tuple(SlotShape(bucket, canvas, metadata.channels) for canvas in metadata.canvases for bucket in buckets)
-    return GpuPipeline(partial(open_cuda, device.index), shapes, partial(load_programs, plan, shapes), launch=launch)
+    return GpuPipeline(
+        partial(open_cuda, device.index), shapes, partial(load_programs, api, plan, shapes), launch=launch
+    )
 
 
-def _load_tensorrt(engine: str) -> str:
-    """Import it, now that the probe has found a driver that works; its version."""
+def _load_tensorrt(variant: Variant) -> RuntimeApi:
+    """Import it, now that the probe has found a driver that works."""
     try:
-        from engines.tensorrt_program import tensorrt_version
+        return open_runtime(variant.flavor)
     except (ImportError, OSError) as error:
         raise EngineUnavailableError(
-            f"engine {engine} cannot run here: TensorRT is installed, but cannot be loaded ({error});"
-            f" {PACKAGES['tensorrt']}"
+            f"engine {variant.name} cannot run here: {variant.flavor} is installed, but cannot be loaded ({error});"
+            f" {HOW_TO_GET[variant.flavor]}"
         ) from error
-    return tensorrt_version()

@@ -4,8 +4,8 @@ Every call of TensorRT that answers a bool or None is checked, since none of the
 scratch memory: they run one after the other on the device's computing stream, so none needs its own.
 
 Runs on the thread that owns the device, and only after `engines.probe` has found one: a `Runtime` without a driver can
-end the process. The same code serves TensorRT 10 and 11; it uses no name that either lacks (checked against the stubs
-of both).
+end the process. The same code serves TensorRT 10 and 11 and TensorRT-RTX; it uses no name that one of them lacks
+(checked against NVIDIA's own).
 """
 
 import logging
@@ -13,16 +13,21 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-
-import tensorrt as trt
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from engines.cuda import Cuda, DeviceMemoryError
 from engines.gpu_slot import ProgramFactory, SlotShape
+from engines.plan import Flavor
 from engines.runner import EngineFailedError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 LOGGER = logging.getLogger("humanseg.engines.tensorrt")
 #: Messages of TensorRT that go into an error.
 KEPT_MESSAGES = 4
+MODULES = {Flavor.TENSORRT: "tensorrt", Flavor.TENSORRT_RTX: "tensorrt_rtx"}
 _LEVELS = {
     "INTERNAL_ERROR": logging.ERROR,
     "ERROR": logging.ERROR,
@@ -32,27 +37,21 @@ _LEVELS = {
 }
 
 
-def tensorrt_version() -> str:
-    """Of the library, for example ``11.4.0.106``; not in NVIDIA's own list of names, so the type stubs lack it."""
-    return str(vars(trt)["__version__"])
-
-
-class TensorRtLog(trt.ILogger):
-    """Hands TensorRT's messages to logging, and keeps the errors of each thread for the exception that is to come."""
+class ThreadErrors:
+    """TensorRT's complaints by thread, for the exception that is to come; all messages go to logging as well."""
 
     def __init__(self) -> None:
-        trt.ILogger.__init__(self)
         self._kept = threading.local()
 
-    def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
-        """Called by TensorRT, on any thread."""
-        level = _LEVELS.get(severity.name, logging.ERROR)
-        LOGGER.log(level, "%s", msg)
+    def take(self, severity: str, text: str) -> None:
+        """Called for every message, on any thread."""
+        level = _LEVELS.get(severity, logging.ERROR)
+        LOGGER.log(level, "%s", text)
         if level >= logging.ERROR:
-            self._errors().append(msg.strip())
+            self._errors().append(" ".join(text.split()))
 
-    def take_errors(self) -> str:
-        """What TensorRT complained of on this thread since this was last asked."""
+    def take_all(self) -> str:
+        """What was complained of on this thread since this was last asked, on one line."""
         errors = self._errors()
         text = " | ".join(errors[-KEPT_MESSAGES:])
         errors.clear()
@@ -65,10 +64,43 @@ class TensorRtLog(trt.ILogger):
         return errors
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeApi:
+    """What is used of one flavor of TensorRT."""
+
+    flavor: Flavor
+    version: str
+    runtime: "type[trt.Runtime]"
+    user_managed: "trt.ExecutionContextAllocationStrategy"
+    logger: "trt.ILogger"
+    errors: ThreadErrors
+
+
 @cache
-def tensorrt_log() -> TensorRtLog:
-    """The process's one logger: TensorRT keeps the first that it is given, and complains of every other."""
-    return TensorRtLog()
+def open_runtime(flavor: Flavor) -> RuntimeApi:
+    """Import a flavor, with its one logger: it keeps the first that it is given, and complains of every other.
+
+    Raises:
+        ImportError, OSError: it is not installed, or its libraries cannot be loaded.
+    """
+    module: Any = import_module(MODULES[flavor])
+    errors = ThreadErrors()
+
+    class Logger(module.ILogger):  # type: ignore[misc]  # which module it is shows at run time
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+
+        def log(self, severity: "trt.ILogger.Severity", msg: str) -> None:
+            errors.take(severity.name, msg)
+
+    return RuntimeApi(
+        flavor=flavor,
+        version=str(module.__version__),
+        runtime=module.Runtime,
+        user_managed=module.ExecutionContextAllocationStrategy.USER_MANAGED,
+        logger=Logger(),
+        errors=errors,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +112,12 @@ class Ports:
 
 
 def load_programs(
-    plan: bytes, shapes: tuple[SlotShape, ...], cuda: Cuda, resources: ExitStack, stream: int
+    api: RuntimeApi, plan: bytes, shapes: tuple[SlotShape, ...], cuda: Cuda, resources: ExitStack, stream: int
 ) -> ProgramFactory:
     """Deserialize a plan whose bytes were checked (`engines.plan_cache`), and hold it against the shapes wanted.
 
     Args:
+        api: the flavor that built it.
         plan: as the builder wrote it.
         shapes: which have to be among its static profiles.
         cuda: the device, attached.
@@ -95,14 +128,13 @@ def load_programs(
         DeviceMemoryError: no room on the device.
         EngineFailedError: TensorRT refused it, or it is not of the form wanted.
     """
-    log = tensorrt_log()
     try:
-        runtime = trt.Runtime(log)
+        runtime = api.runtime(api.logger)
     except TypeError as error:  # pybind11's way to say that creation gave nothing
-        raise EngineFailedError(f"TensorRT {tensorrt_version()} makes no Runtime: {log.take_errors()}") from error
+        raise EngineFailedError(f"{api.flavor} {api.version} makes no Runtime: {api.errors.take_all()}") from error
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise _refused("deserialize_cuda_engine", log)
+        raise _refused("deserialize_cuda_engine", api)
     # Both outlive every context, and go, in this order, on the thread that owns the device.
     loaded: list[object] = [runtime, engine]
     resources.callback(_let_go, loaded)
@@ -119,7 +151,7 @@ def load_programs(
     del runtime
 
     def make(shape: SlotShape, source: int, target: int) -> "TensorRtProgram":
-        program = TensorRtProgram(engine, ports, log)
+        program = TensorRtProgram(engine, ports, api)
         try:
             program.bind(profiles[shape.input], shape, source, target, stream)
             program.use_scratch(scratch, scratch_bytes)
@@ -135,11 +167,11 @@ def load_programs(
 class TensorRtProgram:
     """An execution context with fixed profile, shapes and addresses; a graph captured from it keeps all of these."""
 
-    def __init__(self, engine: trt.ICudaEngine, ports: Ports, log: TensorRtLog) -> None:
-        self._ports, self._log = ports, log
-        context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+    def __init__(self, engine: "trt.ICudaEngine", ports: Ports, api: RuntimeApi) -> None:
+        self._ports, self._api = ports, api
+        context = engine.create_execution_context(api.user_managed)
         if context is None:
-            raise _refused("create_execution_context", log)
+            raise _refused("create_execution_context", api)
         self._context: trt.IExecutionContext | None = context
 
     def bind(self, profile: int, shape: SlotShape, source: int, target: int, stream: int) -> None:
@@ -172,14 +204,14 @@ class TensorRtProgram:
         """Let the context go; see `engines.gpu_slot.Program`."""
         self._context = None
 
-    def _open(self) -> trt.IExecutionContext:
+    def _open(self) -> "trt.IExecutionContext":
         if self._context is None:
             raise EngineFailedError("this execution context was released")
         return self._context
 
     def _check(self, accepted: bool, call: str) -> None:
         if not accepted:
-            raise _refused(call, self._log)
+            raise _refused(call, self._api)
 
 
 def _let_go(loaded: list[object]) -> None:
@@ -187,15 +219,15 @@ def _let_go(loaded: list[object]) -> None:
         loaded.pop()
 
 
-def _refused(call: str, log: TensorRtLog) -> EngineFailedError:
-    reason = log.take_errors()
+def _refused(call: str, api: RuntimeApi) -> EngineFailedError:
+    reason = api.errors.take_all()
     if "out of memory" in reason.lower() or "outofmemory" in reason.lower():
         advice = "free GPU memory, serve fewer models, or lower --max-batch and build for that"
         return DeviceMemoryError(f"TensorRT's {call}", reason, advice)
-    return EngineFailedError(f"TensorRT {tensorrt_version()} refused {call}: {reason}")
+    return EngineFailedError(f"{api.flavor} {api.version} refused {call}: {reason}")
 
 
-def _ports(engine: trt.ICudaEngine) -> Ports:
+def _ports(engine: "trt.ICudaEngine") -> Ports:
     """Raises EngineFailedError where the engine is not uint8 frames in, float32 alpha out, both on the device."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     seen = {
@@ -216,7 +248,7 @@ def _ports(engine: trt.ICudaEngine) -> Ports:
     return Ports(frames[0], alphas[0])
 
 
-def _profiles(engine: trt.ICudaEngine, ports: Ports) -> dict[tuple[int, ...], int]:
+def _profiles(engine: "trt.ICudaEngine", ports: Ports) -> dict[tuple[int, ...], int]:
     """Input shape -> index of its static profile."""
     found: dict[tuple[int, ...], int] = {}
     for index in range(engine.num_optimization_profiles):
@@ -226,5 +258,5 @@ def _profiles(engine: trt.ICudaEngine, ports: Ports) -> dict[tuple[int, ...], in
     return found
 
 
-def _sizes(dims: trt.Dims) -> tuple[int, ...]:
+def _sizes(dims: "trt.Dims") -> tuple[int, ...]:
     return tuple(int(dims[index]) for index in range(len(dims)))

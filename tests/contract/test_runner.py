@@ -48,7 +48,7 @@ FLOAT32 = Bars(largest=1e-6, parity=0.002, rows=1e-4)
 #: A bfloat16 has 8 bits of mantissa.
 HALF = Bars(largest=4e-3, parity=0.01, rows=1e-3)
 #: Engines that compute in less than float32.
-BARS = {"openvino-bf16": HALF, "tensorrt": HALF}
+BARS = {"openvino-bf16": HALF, "tensorrt": HALF, "tensorrt-rtx": HALF}
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))
@@ -64,8 +64,9 @@ def opened(engine: str, path: Path, factory: pytest.TempPathFactory) -> Runner:
             return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, plans=plans)
         except PlanMissingError:
             precision = "fp32" if engine.endswith("-fp32") else "fp16"
+            flavor = "tensorrt-rtx" if engine.startswith("tensorrt-rtx") else "tensorrt"
             flags = ["--model", path.stem, "--models", str(path.parent), "--max-batch", str(MAX_BATCH)]
-            assert build.main([*flags, "--precision", precision, "--cache", str(plans)]) == 0
+            assert build.main([*flags, "--flavor", flavor, "--precision", precision, "--cache", str(plans)]) == 0
             return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, plans=plans)
     except EngineUnavailableError as error:
         pytest.skip(str(error))

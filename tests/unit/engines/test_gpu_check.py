@@ -13,7 +13,7 @@ import pytest
 from engines.gpu_check import PART_NAMES, PartReport, Verdict, exit_status, table
 from engines.gpu_measure import endure, parity, percentiles
 from engines.gpu_parts import PARTS
-from engines.registry import DEFAULT_ENGINE, open_runner
+from engines.registry import DEFAULT_ENGINE, ENGINES, open_runner
 from engines.runner import EngineFailedError, Runner
 from support.drivers import build_driver
 from support.models import LANDSCAPE, UPRIGHT, write_red_model
@@ -59,7 +59,8 @@ def test_wrong_usage(tmp_path: Path) -> None:
 
 def test_every_part_has_a_name_and_engines_are_built_before_they_run() -> None:
     assert sorted(PART_NAMES) == sorted(PARTS)
-    assert max(map(PART_NAMES.index, ("build-fp16", "build-fp32"))) < PART_NAMES.index("tensorrt")
+    for engine in (name for name in ENGINES if name.startswith("tensorrt")):
+        assert PART_NAMES.index(f"build-{engine}") < PART_NAMES.index(engine)
 
 
 @pytest.mark.parametrize(

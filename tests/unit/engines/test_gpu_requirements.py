@@ -27,7 +27,7 @@ def opened_with_driver(
     return caught.value
 
 
-@pytest.mark.parametrize("engine", ["tensorrt", "tensorrt-fp32"])
+@pytest.mark.parametrize("engine", ["tensorrt", "tensorrt-fp32", "tensorrt-rtx", "tensorrt-rtx-fp32"])
 def test_a_broken_driver_is_named_with_the_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
@@ -35,9 +35,10 @@ def test_a_broken_driver_is_named_with_the_packages(
     environment = environment_with(tmp_path)
     error = opened_with_driver(monkeypatch, environment, engine, write_red_model(tmp_path / "m.onnx"))
     assert str(error).startswith(f"engine {engine} cannot run here: the NVIDIA driver's library cannot be used")
-    for package in ("tensorrt", "cuda"):
-        if importlib.util.find_spec(package) is None:
-            assert f"package {package}" in str(error)
+    package = "tensorrt_rtx" if "rtx" in engine else "tensorrt"
+    for name in (package, "cuda"):
+        if importlib.util.find_spec(name) is None:
+            assert f"package {name}" in str(error)
 
 
 def test_a_driver_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +70,7 @@ def test_tensorrt_without_its_libraries(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "cuda" / "bindings").mkdir(parents=True)
     monkeypatch.syspath_prepend(str(tmp_path))
     error = opened_with_driver(monkeypatch, build_driver(tmp_path), "tensorrt", write_red_model(tmp_path / "m.onnx"))
-    assert "TensorRT is installed, but cannot be loaded (libnvinfer.so.11: cannot open shared object file" in str(error)
+    assert "tensorrt is installed, but cannot be loaded (libnvinfer.so.11: cannot open shared object file" in str(error)
 
 
 @no_provider
