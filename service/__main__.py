@@ -31,6 +31,8 @@ def main() -> int:
             default=settings.default_model,
             max_batch=settings.max_batch,
             concurrency=settings.runner_threads,
+            cache=settings.engine_cache,
+            plans=settings.plans,
         )
     except EngineError as error:
         log.event("start_failed", level=logging.ERROR, reason=str(error))
