@@ -35,7 +35,7 @@ def run(cwd: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
 @contextmanager
 def started(models: Path, cwd: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.Process]]]:
     """A run in the middle of its load, and its server and client processes."""
-    flags = ["--models", str(models), "--seconds", "60", "--out", "out"]
+    flags = ["--models", str(models), "--seconds", "60", "--ladder", "none", "--out", "out"]
     command = subprocess.Popen(
         [sys.executable, str(COMMAND), *flags], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -68,6 +68,12 @@ def check_report(report: Mapping[str, Any], sessions: int) -> None:
     assert abs(frames["sent"] - planned) <= sessions
     assert latency["n"] == frames["masks"] > 0
     assert len(report["first_mask_ms"]["all_sessions"]) == sessions
+    assert report["first_mask_ms"]["very_first"] > 0
+    assert sum(row["sent"] for row in report["timeline"]) == frames["sent"]
+    assert sum(row["masks"] for row in report["timeline"]) == frames["masks"]
+    assert [session["session"] for session in report["fairness"]["sessions"]] == list(range(sessions))
+    assert sum(session["masks"] for session in report["fairness"]["sessions"]) == frames["masks"]
+    assert report["clock_jump_ms"] < 10
 
     summaries = {
         "latency": latency,
@@ -98,7 +104,8 @@ def check_report(report: Mapping[str, Any], sessions: int) -> None:
 
 
 def test_a_run_with_its_own_server_from_another_directory(models_folder: Path, tmp_path: Path) -> None:
-    flags = ["--models", str(models_folder), "--sessions", "3", "--clients", "2", "--fps", "20", "--seconds", "3"]
+    flags = ["--models", str(models_folder), "--sessions", "3", "--clients", "2", "--fps", "20", "--seconds", "3",
+             "--ladder", "0.01,0.02", "--step-s", "1", "--server-flag", "runners=1"]  # fmt: skip
     done = run(tmp_path, *flags, "--warmup-s", "0.5", "--out", "out here")
     assert done.stderr == ""
     report = json.loads((tmp_path / "out here" / "report.json").read_text())
@@ -108,6 +115,16 @@ def test_a_run_with_its_own_server_from_another_directory(models_folder: Path, t
     assert [text for text in report["complaints"] if "too few samples for p99" in text]
     assert "INVALID  too few samples for p99" in done.stdout
     assert report["served"]["exit_status"] == 0
+    assert report["served"]["settings"]["runners"] == "1"
+    bare = report["bare_engine"]
+    assert bare["threads"] == 1
+    assert bare["fps"] > 0
+    assert [step["load"]["offered_fps"] for step in report["ladder"]] == pytest.approx(
+        [0.01 * bare["fps"], 0.02 * bare["fps"]], rel=0.01, abs=0.01
+    )
+    page = (tmp_path / "out here" / "report.html").read_text()
+    assert "Latency over offered load" in page
+    assert "INVALID: not to be quoted" in page
     assert report["command"][2:] == [*flags, "--warmup-s", "0.5", "--out", "out here"]
     assert "event=stopped sessions_cut=0" in (tmp_path / "out here" / "server.log").read_text()
 
@@ -115,7 +132,8 @@ def test_a_run_with_its_own_server_from_another_directory(models_folder: Path, t
 def test_a_server_that_runs_already_is_measured_and_left_running(server: RunningServer, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{server.metrics_port}/metrics"
     flags = ["--target", server.target, "--metrics-url", url, "--format", "jpeg", "--size", "320x240", "--fps", "15"]
-    done = run(tmp_path, *flags, "--arrivals", "paced", "--temporal", "off", "--seconds", "2", "--warmup-s", "0.5")
+    done = run(tmp_path, *flags, "--arrivals", "paced", "--temporal", "off", "--seconds", "2", "--warmup-s", "0.5",
+               "--ladder", "none")  # fmt: skip
     assert done.returncode == 3, done.stderr
     report = json.loads((tmp_path / "out" / "bench" / "report.json").read_text())
     check_report(report, sessions=2)
@@ -136,6 +154,8 @@ def test_a_server_that_runs_already_is_measured_and_left_running(server: Running
         (["--models", "MODELS", "--model", "huge"], 1, "model 'huge' is not served here"),
         (["--models", "MODELS", "--target", "127.0.0.1:1"], 2, "--models is for the server started here"),
         (["--fps", "none"], 2, "'none' must be a number above 0"),
+        (["--sessions", "0"], 2, "'0' must be a whole number, 1 or more"),
+        (["--server-flag", "port=1"], 2, "not one that this command sets itself"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_words_and_by_the_exit_status(
@@ -145,6 +165,9 @@ def test_what_cannot_be_measured_is_said_in_words_and_by_the_exit_status(
     done = run(tmp_path, *(str(models_folder) if flag == "MODELS" else flag for flag in flags))
     assert done.returncode == status, done.stderr
     assert message in done.stderr
+    assert done.stderr.startswith("benchmarks/run.py: ")
+    if "--models" not in flags:
+        assert len(done.stderr.splitlines()) == 1, "the tail of a log may follow, nothing else"
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "bench" / "report.json").exists()
 

@@ -1,0 +1,148 @@
+"""The flags of `benchmarks/run.py`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from benchmarks.arrivals import Arrivals
+from humanseg.vision.arrays import Size
+
+EXAMPLES = """examples:
+  python benchmarks/run.py                                   2 sessions at 30 fps, own server, two minutes
+  python benchmarks/run.py --quick                           the same in a minute
+  python benchmarks/run.py --sessions 4 --fps 15 --temporal off --clip talk.mp4
+  python benchmarks/run.py --size 1280x720 --format jpeg --out out/bench-720p
+  python benchmarks/run.py --arrivals churn --ladder none
+  python benchmarks/run.py --target 127.0.0.1:50051 --metrics-url http://127.0.0.1:9464/metrics
+
+It leaves report.html (open it in a browser), report.json and the server's log in --out.
+The server started here reads HUMANSEG_* variables like any other (relative paths in them: from the checkout).
+
+exit status: 0 valid, 3 measured but INVALID (the report says why), 1 could not measure, 2 usage, 130 interrupted
+"""
+
+#: Shares of the bare engine's frames a second that the ladder offers, seconds of each step, of the warm-up before it.
+LADDER, STEP_S = (0.25, 0.5, 0.75, 1.0, 1.3), 8.0
+QUICK_LADDER, QUICK_STEP_S = (0.5, 0.9, 1.3), 4.0
+STEP_WARMUP_S = 1.0
+#: Seconds that are measured, and the warm-up before: 1,200 masks of the quick run are enough for a p99.
+MEASURED_S, WARMUP_S = 40.0, 3.0
+QUICK_MEASURED_S, QUICK_WARMUP_S = 20.0, 1.0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, where argparse would print all flags before it."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"benchmarks/run.py: {message} (--help shows all flags)", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; usage errors end the program with status 2, as argparse does."""
+    parser = _Parser(
+        prog="python benchmarks/run.py",
+        description="Measure latency, drops and CPU cost of the service under open-loop load.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    load = parser.add_argument_group("load")
+    load.add_argument("--sessions", type=_positive_int, default=2, metavar="N", help="streams at once (default 2)")
+    load.add_argument("--fps", type=_positive, default=30.0, help="frames a second of each session (default 30)")
+    load.add_argument("--seconds", type=_positive, metavar="S", help="measured part (default 40; with --quick 20)")
+    load.add_argument("--warmup-s", type=_positive, metavar="S", help="left out before it (default 3; with --quick 1)")
+    load.add_argument(
+        "--arrivals", type=Arrivals, choices=list(Arrivals), default=Arrivals.PACED,
+        help="paced, poisson, bursty (all at once) or churn (people come and go); default paced",
+    )  # fmt: skip
+    load.add_argument("--seed", type=int, default=1, help="of the sessions' phases (default 1)")
+    load.add_argument("--clip", type=Path, metavar="FILE", help="video to send (default: drawn pictures)")
+    load.add_argument(
+        "--size", type=_size, default=Size(640, 360), metavar="WxH", help="of the frames (default 640x360)"
+    )
+    load.add_argument(
+        "--format", choices=("i420", "rgb24", "jpeg"), default="i420", help="of the frames (default i420)"
+    )
+    load.add_argument("--quick", action="store_true", help="shorter parts, a minute in all")
+    load.add_argument(
+        "--ladder", type=_shares, metavar="SHARES",
+        help="further loads, as shares of what the bare engine gives (of the load itself where that is not known);"
+        f" default {','.join(f'{share:g}' for share in LADDER)}, with --quick"
+        f" {','.join(f'{share:g}' for share in QUICK_LADDER)}; none",
+    )  # fmt: skip
+    load.add_argument("--step-s", type=_positive, metavar="S", help="of each such load (default 8; with --quick 4)")
+    server = parser.add_argument_group("server")
+    server.add_argument("--model", default="", help="default: the server's own default")
+    server.add_argument("--temporal", choices=("off", "low", "high"), default="high", help="fusion (default high)")
+    server.add_argument("--target", metavar="HOST:PORT", help="measure this server instead of starting one")
+    server.add_argument("--metrics-url", metavar="URL", help="its Prometheus page, for CPU figures")
+    server.add_argument("--models", type=Path, metavar="DIR", help="*.onnx of the server started here")
+    server.add_argument("--server-cpus", metavar="LIST", help="pin the server started here to these CPUs, as 0,2-3")
+    server.add_argument(
+        "--server-flag", action="append", default=[], metavar="NAME=VALUE",
+        help="a flag of the server started here, for example runners=1; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clients", type=_positive_int, metavar="N", help="client processes (default: a quarter of the cores)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/bench"), metavar="DIR", help="default out/bench")
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    _fill_in(options)
+    return options
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.metrics_url and not options.target:
+        parser.error("--metrics-url belongs to --target; of its own server the address is known")
+    for flag in ("--server-cpus", "--models", "--server-flag"):
+        if options.target and getattr(options, flag.removeprefix("--").replace("-", "_")):
+            parser.error(f"{flag} is for the server started here, not for one given by --target")
+    for pair in options.server_flag:
+        name, separator, _ = pair.partition("=")
+        if not separator or name in ("", "host", "port", "metrics-port", "log-format", "models"):
+            parser.error(
+                f"--server-flag {pair!r} must be NAME=VALUE with a flag of `python -m service`, and not one that this"
+                " command sets itself (host, port, metrics-port, log-format, models)"
+            )
+    if options.clip and not options.clip.is_file():
+        parser.error(f"--clip {options.clip}: no such file")
+
+
+def _fill_in(options: argparse.Namespace) -> None:
+    """Defaults that depend on --quick."""
+    measured_s, warmup_s = (QUICK_MEASURED_S, QUICK_WARMUP_S) if options.quick else (MEASURED_S, WARMUP_S)
+    ladder, step_s = (QUICK_LADDER, QUICK_STEP_S) if options.quick else (LADDER, STEP_S)
+    options.seconds = measured_s if options.seconds is None else options.seconds
+    options.warmup_s = warmup_s if options.warmup_s is None else options.warmup_s
+    options.ladder = ladder if options.ladder is None else options.ladder
+    options.step_s = step_s if options.step_s is None else options.step_s
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    return () if text == "none" else tuple(_positive(part) for part in text.split(","))
+
+
+def _size(text: str) -> Size:
+    try:
+        return Size.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
