@@ -35,6 +35,7 @@ class Series:
     css: str
     points: Sequence[Point]
     has_dots: bool = True
+    has_line: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,8 @@ def _line(one: Series, x: Scale, y: Scale) -> str:
             continue
         path.append(f"{'L' if pen_is_down else 'M'}{x.px(point.x):.1f} {y.px(point.y):.1f}")
         pen_is_down = True
-    parts.append(f'<path class="line {one.css}" d="{" ".join(path)}"/>')
+    if one.has_line:
+        parts.append(f'<path class="line {one.css}" d="{" ".join(path)}"/>')
     for point in one.points:
         if point.y is None:
             continue

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +16,9 @@ EXAMPLES = """examples:
   python benchmarks/run.py --sessions 4 --fps 15 --temporal off --clip talk.mp4
   python benchmarks/run.py --size 1280x720 --format jpeg --out out/bench-720p
   python benchmarks/run.py --arrivals churn --ladder none
+  python benchmarks/run.py --find-capacity
+  python benchmarks/run.py --sweep server.engine=onnxruntime-cpu,openvino-f32 --sweep size=640x360,1280x720
+  python benchmarks/run.py --compare before/report.json after/report.json
   python benchmarks/run.py --target 127.0.0.1:50051 --metrics-url http://127.0.0.1:9464/metrics
 
 It leaves report.html (open it in a browser), report.json and the server's log in --out.
@@ -30,6 +34,10 @@ STEP_WARMUP_S = 1.0
 #: Seconds that are measured, and the warm-up before: 1,200 masks of the quick run are enough for a p99.
 MEASURED_S, WARMUP_S = 40.0, 3.0
 QUICK_MEASURED_S, QUICK_WARMUP_S = 20.0, 1.0
+
+
+#: Flags of the server that this command gives it.
+OWN_FLAGS = ("host", "port", "metrics-port", "log-format", "log-level", "models")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,6 +56,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    what = parser.add_argument_group("what to do, instead of one run").add_mutually_exclusive_group()
+    what.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="show two report.json side by side")
+    what.add_argument(
+        "--find-capacity", action="store_true",
+        help="find the most sessions with p99 <= 33.3 ms, 99 %% on time and at most 0.1 %% dropped",
+    )  # fmt: skip
+    what.add_argument(
+        "--sweep", action="append", default=[], metavar="KEY=A,B,..",
+        help=f"run every combination; KEY is {', '.join(SWEPT)} or server.FLAG; may be repeated",
+    )  # fmt: skip
     load = parser.add_argument_group("load")
     load.add_argument("--sessions", type=_positive_int, default=2, metavar="N", help="streams at once (default 2)")
     load.add_argument("--fps", type=_positive, default=30.0, help="frames a second of each session (default 30)")
@@ -62,9 +80,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     load.add_argument(
         "--size", type=_size, default=Size(640, 360), metavar="WxH", help="of the frames (default 640x360)"
     )
-    load.add_argument(
-        "--format", choices=("i420", "rgb24", "jpeg"), default="i420", help="of the frames (default i420)"
-    )
+    load.add_argument("--format", choices=FORMATS, default="i420", help="of the frames (default i420)")
     load.add_argument("--quick", action="store_true", help="shorter parts, a minute in all")
     load.add_argument(
         "--ladder", type=_shares, metavar="SHARES",
@@ -75,7 +91,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     load.add_argument("--step-s", type=_positive, metavar="S", help="of each such load (default 8; with --quick 4)")
     server = parser.add_argument_group("server")
     server.add_argument("--model", default="", help="default: the server's own default")
-    server.add_argument("--temporal", choices=("off", "low", "high"), default="high", help="fusion (default high)")
+    server.add_argument("--temporal", choices=FUSIONS, default="high", help="fusion (default high)")
     server.add_argument("--target", metavar="HOST:PORT", help="measure this server instead of starting one")
     server.add_argument("--metrics-url", metavar="URL", help="its Prometheus page, for CPU figures")
     server.add_argument("--models", type=Path, metavar="DIR", help="*.onnx of the server started here")
@@ -91,6 +107,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     _check(parser, options)
     _fill_in(options)
+    try:
+        options.cells = cells(options, options.sweep)
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 
@@ -102,10 +122,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
             parser.error(f"{flag} is for the server started here, not for one given by --target")
     for pair in options.server_flag:
         name, separator, _ = pair.partition("=")
-        if not separator or name in ("", "host", "port", "metrics-port", "log-format", "models"):
+        if not separator or name in ("", *OWN_FLAGS):
             parser.error(
                 f"--server-flag {pair!r} must be NAME=VALUE with a flag of `python -m service`, and not one that this"
-                " command sets itself (host, port, metrics-port, log-format, models)"
+                f" command sets itself ({', '.join(OWN_FLAGS)})"
             )
     if options.clip and not options.clip.is_file():
         parser.error(f"--clip {options.clip}: no such file")
@@ -119,6 +139,41 @@ def _fill_in(options: argparse.Namespace) -> None:
     options.warmup_s = warmup_s if options.warmup_s is None else options.warmup_s
     options.ladder = ladder if options.ladder is None else options.ladder
     options.step_s = step_s if options.step_s is None else options.step_s
+
+
+def cells(options: argparse.Namespace, sweep: Sequence[str]) -> list[tuple[str, argparse.Namespace]]:
+    """Every combination of a sweep: what is particular about it, and the options that make it.
+
+    Server flags change slowest, so that a server serves as many combinations as it can.
+
+    Raises:
+        ValueError: a key that cannot be swept, or a value that it cannot have.
+    """
+    axes = []
+    for text in sweep:
+        key, separator, values = text.partition("=")
+        is_server = key.startswith("server.") and key.removeprefix("server.") not in ("", *OWN_FLAGS)
+        if not separator or not (key in SWEPT or is_server):
+            raise ValueError(f"--sweep {text!r} must be KEY=A,B,.. with KEY one of {', '.join(SWEPT)} or server.FLAG")
+        if is_server and options.target:
+            raise ValueError(f"--sweep {key} is for the server started here, not for one given by --target")
+        axes.append((not is_server, key, [value for value in values.split(",") if value]))
+        if not axes[-1][2]:
+            raise ValueError(f"--sweep {text!r} names no values")
+    axes.sort(key=lambda axis: axis[0])
+    found = []
+    for combination in product(*(values for _, _, values in axes)):
+        cell = argparse.Namespace(**vars(options))
+        for (_, key, _), value in zip(axes, combination, strict=True):
+            if key.startswith("server."):
+                cell.server_flag = [*cell.server_flag, f"{key.removeprefix('server.')}={value}"]
+            else:
+                try:
+                    setattr(cell, key, SWEPT[key](value))
+                except (argparse.ArgumentTypeError, ValueError) as error:
+                    raise ValueError(f"--sweep {key}: {error}") from None
+        found.append((" ".join(f"{key}={value}" for (_, key, _), value in zip(axes, combination, strict=True)), cell))
+    return found
 
 
 def _positive(text: str) -> float:
@@ -146,3 +201,25 @@ def _size(text: str) -> Size:
         return Size.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise argparse.ArgumentTypeError(f"{text!r} must be one of {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+FORMATS, FUSIONS = ("i420", "rgb24", "jpeg"), ("off", "low", "high")
+#: What a sweep may vary beside flags of the server, and how a value is read.
+SWEPT: dict[str, Callable[[str], object]] = {
+    "sessions": _positive_int,
+    "fps": _positive,
+    "arrivals": Arrivals,
+    "size": _size,
+    "format": _one_of(*FORMATS),
+    "temporal": _one_of(*FUSIONS),
+    "model": str,
+}

@@ -21,7 +21,7 @@ def render(report: Figures) -> str:
     """
     return document(
         "humanseg benchmark",
-        [_head(report), _tiles(report), _charts(report), _tables(report), _about(report)],
+        [_head(report), _tiles(report), _charts(report), _tables(report), about(report)],
     )
 
 
@@ -49,6 +49,11 @@ def table(head: Sequence[str], body: Iterable[Sequence[str]], css: str = "") -> 
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in body)
     header = f"<thead><tr>{top}</tr></thead>" if head else ""
     return f'<div class="scroll"><table class="{css}">{header}<tbody>{lines}</tbody></table></div>'
+
+
+def paragraph(text: str) -> str:
+    """Words below a title."""
+    return f'<p class="facts">{escape(text)}</p>'
 
 
 def verdict(report: Figures) -> str:
@@ -194,7 +199,8 @@ def _tables(report: Figures) -> str:
     return "".join([*parts, "</section>"])
 
 
-def _about(report: Figures) -> str:
+def about(report: Figures) -> str:
+    """How to judge and repeat it: command, commit, machine, versions, settings."""
     machine = report["machine"]
     facts = [
         ["command", " ".join(report["command"])],
@@ -206,10 +212,14 @@ def _about(report: Figures) -> str:
         ["memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB"],
         ["system", f"{machine['system']}, Python {machine['python']}"],
         ["packages", ", ".join(f"{name} {version}" for name, version in machine["packages"].items())],
-        ["server's settings", ", ".join(f"{name}={value}" for name, value in report["served"]["settings"].items())],
-        ["seed", str(report["load"]["seed"])],
-        ["clock", f"largest jump {report['clock_jump_ms']:.2f} ms"],
     ]
+    if "served" in report:
+        settings = report["served"]["settings"].items()
+        facts += [
+            ["server's settings", ", ".join(f"{name}={value}" for name, value in settings)],
+            ["seed", str(report["load"]["seed"])],
+            ["clock", f"largest jump {report['clock_jump_ms']:.2f} ms"],
+        ]
     return (
         f"<section><h2>Measured on</h2>{table([], facts, 'words')}</section>"
         "<footer>Open loop: every frame has an intended send time, fixed before the run, and its latency counts from"

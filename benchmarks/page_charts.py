@@ -21,9 +21,12 @@ def offered_runs(report: Figures) -> list[Figures]:
     return sorted(runs, key=lambda run: float(run["load"]["offered_fps"]))
 
 
-def over_load(runs: Sequence[Figures], bare_fps: float | None) -> str:
-    """Latency percentiles over the load offered."""
-    lines = [Series(name, css, [_point(run, name) for run in runs]) for name, css in LINES]
+def over_load(runs: Sequence[Figures], bare_fps: float | None, *, has_lines: bool = True) -> str:
+    """Latency percentiles over the load offered; without lines where the runs differ in more than the load."""
+    lines = []
+    for name, css in LINES:
+        points = [_point(run, name) for run in runs]
+        lines.append(Series(name, css, points, has_line=has_lines))
     marks = [Mark(FRAME_MS, "33.3 ms: a frame at 30 fps")]
     if bare_fps:
         marks.append(Mark(bare_fps, f"engine alone: {number_text(bare_fps)} fps", is_vertical=True))

@@ -7,9 +7,10 @@ that a stalled server shows (no coordinated omission). Works from any directory,
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 if not __package__:
     # Run as a file: Python put this folder first on the path, where its modules would stand in for others of the same
@@ -18,8 +19,9 @@ if not __package__:
 
 from rich.console import Console
 
-from benchmarks import ladder, page, report
+from benchmarks import ladder, page, report, series
 from benchmarks.command_line import STEP_WARMUP_S, parse_arguments
+from benchmarks.compare import CompareError, print_comparison
 from benchmarks.conductor import LoadError
 from benchmarks.machine import describe
 from benchmarks.measuring import Bench, open_server
@@ -94,6 +96,63 @@ def measure(options: argparse.Namespace, command: list[str], console: Console) -
     return OK if figures["valid"] else INVALID
 
 
+def find_capacity(options: argparse.Namespace, console: Console) -> series.Series:
+    """The search that `--find-capacity` asks for.
+
+    Raises:
+        TargetError, ScrapeError: the server cannot be had, or is gone.
+    """
+    with open_bench(options, console) as bench:
+        return series.search_capacity(bench, make_plan(options), options.step_s)
+
+
+def sweep(options: argparse.Namespace, console: Console) -> series.Series:
+    """Every combination that `--sweep` names, each server started once.
+
+    Raises:
+        TargetError, ScrapeError: a server cannot be had, or is gone.
+    """
+    runs: list[tuple[str, Mapping[str, Any]]] = []
+    for _, group in groupby(options.cells, key=lambda cell: tuple(cell[1].server_flag)):
+        members = list(group)
+        with open_bench(members[0][1], console) as bench:
+            for name, cell in members:
+                step = bench.step(make_plan(cell), f"{len(runs) + 1} of {len(options.cells)}, {name}: ")
+                runs.append((name, step))
+    return series.Series("sweep", runs, f"{len(runs)} runs: {' x '.join(options.sweep)}", {"sweep": options.sweep})
+
+
+def report_series(
+    found: series.Series, machine: dict[str, object], out: Path, command: list[str], console: Console
+) -> int:
+    """Leave and show a series; the exit status is that of its worst run, but a search's tries may be short."""
+    figures = series.report_of(found, machine, command)
+    report.write_json(figures, out / "report.json")
+    (out / "report.html").write_text(series.render(figures), encoding="utf-8")
+    series.print_series(figures, console)
+    console.print(f"report   {out / 'report.html'}, {out / 'report.json'}", highlight=False)
+    if found.kind == "capacity":
+        return INVALID if found.values["generator_lagged"] else OK
+    return OK if all(run.get("valid", False) for _, run in found.runs) else INVALID
+
+
+def do(options: argparse.Namespace, command: list[str], console: Console) -> int:
+    """What the command line asks for; the exit status.
+
+    Raises:
+        TargetError, LoadError, ScrapeError, CompareError: it could not be done.
+    """
+    if options.compare:
+        print_comparison(options.compare, console)
+        return OK
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.find_capacity or options.sweep:
+        machine = describe()
+        found = find_capacity(options, console) if options.find_capacity else sweep(options, console)
+        return report_series(found, machine, options.out, command, console)
+    return measure(options, command, console)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -102,9 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        return measure(options, ["python", "benchmarks/run.py", *given], Console())
-    except (TargetError, LoadError, ScrapeError, OSError) as error:
+        return do(options, ["python", "benchmarks/run.py", *given], Console())
+    except (TargetError, LoadError, ScrapeError, CompareError, OSError) as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -154,6 +154,7 @@ def test_a_server_that_runs_already_is_measured_and_left_running(server: Running
         (["--models", "MODELS", "--model", "huge"], 1, "model 'huge' is not served here"),
         (["--models", "MODELS", "--target", "127.0.0.1:1"], 2, "--models is for the server started here"),
         (["--fps", "none"], 2, "'none' must be a number above 0"),
+        (["--compare", "a.json", "b.json"], 1, "a.json cannot be read"),
         (["--sessions", "0"], 2, "'0' must be a whole number, 1 or more"),
         (["--server-flag", "port=1"], 2, "not one that this command sets itself"),
     ],
@@ -196,3 +197,35 @@ def test_a_server_that_dies_in_the_middle_is_named_as_the_cause(models_folder: P
         assert "Traceback" not in errors
         _, alive = psutil.wait_procs(family, timeout=limit_s(5))
         assert not alive
+
+
+def test_a_sweep_runs_every_combination_and_restarts_the_server_for_its_flags(
+    models_folder: Path, tmp_path: Path
+) -> None:
+    flags = ["--models", str(models_folder), "--sessions", "1", "--seconds", "1", "--warmup-s", "0.3"]
+    done = run(tmp_path, *flags, "--sweep", "fps=5,10", "--sweep", "server.runners=1,2", "--out", "out")
+    assert done.returncode == 3, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [one["name"] for one in report["runs"]] == [
+        "server.runners=1 fps=5", "server.runners=1 fps=10", "server.runners=2 fps=5", "server.runners=2 fps=10",
+    ]  # fmt: skip
+    assert [one["frames"]["sent"] for one in report["runs"]] == pytest.approx([5, 10, 5, 10], abs=1)
+    assert "runners=2" in (tmp_path / "out" / "server.log").read_text(), "the second server's log"
+    assert "4 runs" in done.stdout
+    assert "<svg" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_search_for_the_capacity_never_says_more_than_the_server_admits(
+    models_folder: Path, tmp_path: Path
+) -> None:
+    flags = ["--models", str(models_folder), "--fps", "200", "--step-s", "2", "--server-flag", "max-sessions=3"]
+    done = run(tmp_path, *flags, "--find-capacity", "--out", "out")
+    assert done.returncode in (0, 3), done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    # The very first session of a try is one of three for a moment; on a busy machine fewer are carried.
+    assert 0 <= report["values"]["sessions"] <= 3
+    assert f"{report['values']['sessions']} sessions of 200 fps are carried" in done.stdout
+    refused = [one for one in report["runs"] if "failed" in one]
+    assert all("RESOURCE_EXHAUSTED" in one["failed"] for one in refused)
+    assert bool(refused) or report["values"]["sessions"] < 3
