@@ -196,7 +196,7 @@ async def carry_out(plan: LoadPlan, from_parent: "asyncio.Queue[str]") -> None:
         model=plan.model,
         pixel_format=pixel_format,
         temporal_fusion=TemporalFusion[plan.temporal.upper()],
-        frame_policy=FramePolicy.NEWEST,
+        frame_policy=FramePolicy[plan.policy.upper()],
         label="benchmark",
     )
     stays = plan_ns(plan.arrivals, plan.sessions, plan.fps, plan.duration_s, plan.seed)

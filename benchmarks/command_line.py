@@ -92,6 +92,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     server = parser.add_argument_group("server")
     server.add_argument("--model", default="", help="default: the server's own default")
     server.add_argument("--temporal", choices=FUSIONS, default="high", help="fusion (default high)")
+    server.add_argument(
+        "--policy", choices=POLICIES, default="newest", help="a late frame gives way, or every one is answered"
+    )
     server.add_argument("--target", metavar="HOST:PORT", help="measure this server instead of starting one")
     server.add_argument("--metrics-url", metavar="URL", help="its Prometheus page, for CPU figures")
     server.add_argument("--models", type=Path, metavar="DIR", help="*.onnx of the server started here")
@@ -212,7 +215,7 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return read
 
 
-FORMATS, FUSIONS = ("i420", "rgb24", "jpeg"), ("off", "low", "high")
+FORMATS, FUSIONS, POLICIES = ("i420", "rgb24", "jpeg"), ("off", "low", "high"), ("newest", "every")
 #: What a sweep may vary beside flags of the server, and how a value is read.
 SWEPT: dict[str, Callable[[str], object]] = {
     "sessions": _positive_int,
@@ -221,5 +224,6 @@ SWEPT: dict[str, Callable[[str], object]] = {
     "size": _size,
     "format": _one_of(*FORMATS),
     "temporal": _one_of(*FUSIONS),
+    "policy": _one_of(*POLICIES),
     "model": str,
 }

@@ -56,6 +56,7 @@ def run_figures(plan: LoadPlan, finished: Finished, verdict: Verdict) -> dict[st
             "joins_under_load": sorted(round(waited, 3) for waited in outcome.join_ms),
         },
         "stages": stage_summaries(outcome.stages),
+        "slowest_stage": slowest_stage(outcome.stages),
         "server": server_costs(finished.before, finished.after) | memory_slope(finished.samples),
         "fairness": fairness(outcome.sessions),
         "timeline": timeline(outcome, plan.measured_s),
@@ -81,7 +82,7 @@ def load_of(plan: LoadPlan) -> dict[str, Any]:
         "pixel_format": plan.pixel_format,
         "mask_encoding": "alpha8",
         "temporal": plan.temporal,
-        "frame_policy": "newest",
+        "frame_policy": plan.policy,
         "clip": Path(plan.clip).name if plan.clip else "drawn",
     }
 
@@ -108,6 +109,27 @@ def on_time_intervals(outcome: Outcome) -> dict[str, list[float] | None]:
 def stage_summaries(stages: Mapping[str, Histogram]) -> dict[str, Any]:
     """Percentiles of every stage that ran, in the order of a frame's way."""
     return {name: stages[name].summary() for name in STAGE_ORDER if name in stages and stages[name].count}
+
+
+def mean_share_ms(stages: Mapping[str, Histogram], name: str) -> float:
+    """What a stage adds to the mean frame: one that ran for some frames only counts less."""
+    masks = stages["total"].count
+    return stages[name].mean_ms * stages[name].count / masks if masks else 0.0
+
+
+def slowest_stage(stages: Mapping[str, Histogram]) -> dict[str, Any] | None:
+    """The stage to blame first, the unexplained rest and the transport included; None without masks."""
+    ran = [name for name in STAGE_ORDER if name != "total" and name in stages and stages[name].count]
+    if not ran:
+        return None
+    shares_ms = {name: mean_share_ms(stages, name) for name in ran}
+    slowest = max(ran, key=lambda name: shares_ms[name])
+    whole_ms = sum(shares_ms.values())
+    return {
+        "stage": slowest,
+        "mean_ms": round(shares_ms[slowest], 3),
+        "share_of_round_trip": round(shares_ms[slowest] / whole_ms, 4) if whole_ms else None,
+    }
 
 
 def fairness(sessions: Sequence[SessionFigures]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class LoadPlan:
     """``off``, ``low`` or ``high``."""
     clip: str | None
     """Path of a video file; None: drawn pictures."""
+    policy: str = "newest"
+    """``newest`` or ``every``: what becomes of a frame that comes while an earlier one is worked on."""
     numbers: tuple[int, ...] = ()
     """Which of the sessions this process runs."""
     is_first: bool = False

@@ -90,13 +90,6 @@ def latency_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def interval_text(summary: Mapping[str, Any], name: str, form: str = ".1f") -> str:
-    """A percentile with its confidence interval, as ``24.1 [22.9, 26.0]``; without one where there is none."""
-    value = f"{'~' if name in summary['thin'] else ''}{summary[f'{name}_ms']:{form}}"
-    interval = summary.get("ci95_ms", {}).get(name)
-    return value if interval is None else f"{value} [{interval[0]:{form}}, {interval[1]:{form}}]"
-
-
 def ladder_table(steps: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each load, in the order of the frames offered."""
     table = Table(
@@ -135,7 +128,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     load, served, frames, server = report["load"], report["served"], report["frames"], report["server"]
     say(
         f"load     {load['sessions']} sessions x {load['fps']:g} fps {load['arrivals']}, {load['width_px']}x"
-        f"{load['height_px']} {load['pixel_format']}, {load['clip']}, fusion {load['temporal']}, {load['measured_s']:g}"
+        f"{load['height_px']} {load['pixel_format']}, {load['clip']}, fusion {load['temporal']}, policy"
+        f" {load['frame_policy']}, {load['measured_s']:g}"
         f" s after {load['warmup_s']:g} s of warm-up, seed {load['seed']}"
     )
     say(
@@ -155,6 +149,10 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     console.print(latency_table("Latency at the client", rows))
     say("95 %     " + ", ".join(_intervals(report["latency_from_intended_send"])) + "; within this run")
     console.print(latency_table("Where a frame's time goes (server; transport: the rest)", report["stages"]))
+    slowest = report["slowest_stage"]
+    if slowest and slowest["share_of_round_trip"] is not None:
+        share = f"{100 * slowest['share_of_round_trip']:.0f} % of the mean round trip"
+        say(f"slowest  {slowest['stage']}: {slowest['mean_ms']:.1f} ms, {share}")
     say(f"[dim]~ fewer than {SAMPLES_BEYOND} samples beyond it[/dim]")
     dropped = ", ".join(f"{count} {reason}" for reason, count in frames["dropped"].items()) or "none"
     say(

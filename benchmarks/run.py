@@ -48,6 +48,7 @@ def make_plan(options: argparse.Namespace) -> LoadPlan:
         height=options.size.height,
         pixel_format=options.format,
         temporal=options.temporal,
+        policy=options.policy,
         clip=str(options.clip.resolve()) if options.clip else None,
     )
 
