@@ -25,6 +25,8 @@ class Point:
     """Ends of a confidence interval."""
     note: str = ""
     """Shown when the pointer rests on it."""
+    text: str = ""
+    """Written beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,4 +237,8 @@ def _line(one: Series, x: Scale, y: Scale) -> str:
                 f'<circle class="{css} {one.css}" cx="{at_x:.1f}" cy="{at_y:.1f}" r="4">'
                 f"<title>{escape(point.note or one.name)}</title></circle>"
             )
+        if point.text:
+            is_left = at_x > WIDTH * 0.6
+            anchor = "end" if is_left else "start"
+            parts.append(text_at(at_x + (-9 if is_left else 9), at_y + 4, point.text, "note", anchor))
     return "".join(parts)

@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   python benchmarks/run.py --arrivals churn --ladder none
   python benchmarks/run.py --find-capacity
   python benchmarks/run.py --sweep server.engine=onnxruntime-cpu,openvino-f32 --sweep size=640x360,1280x720
+  python benchmarks/run.py --peers ../shared/data/train --tflite selfie_segmentation.tflite
   python benchmarks/run.py --compare before/report.json after/report.json
   python benchmarks/run.py --target 127.0.0.1:50051 --metrics-url http://127.0.0.1:9464/metrics
 
@@ -66,6 +67,15 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--sweep", action="append", default=[], metavar="KEY=A,B,..",
         help=f"run every combination; KEY is {', '.join(SWEPT)} or server.FLAG; may be repeated",
     )  # fmt: skip
+    what.add_argument(
+        "--peers", type=Path, metavar="DATA",
+        help="compare with what people would use instead: accuracy on the photos in DATA, and CPU of a frame",
+    )  # fmt: skip
+    peers = parser.add_argument_group("with --peers")
+    peers.add_argument("--tflite", type=Path, action="append", default=[], metavar="FILE", help="MediaPipe's model")
+    peers.add_argument("--photos", type=_positive_int, default=200, metavar="N", help="at most (default 200)")
+    peers.add_argument("--all-photos", action="store_true", help="not only those that training left aside")
+    peers.add_argument("--frames", type=_positive_int, default=150, metavar="N", help="of the video (default 150)")
     load = parser.add_argument_group("load")
     load.add_argument("--sessions", type=_positive_int, default=2, metavar="N", help="streams at once (default 2)")
     load.add_argument("--fps", type=_positive, default=30.0, help="frames a second of each session (default 30)")

@@ -23,9 +23,12 @@ class Histogram:
 
     def __init__(self, _inner: HdrHistogram | None = None) -> None:
         self._inner = _inner or HdrHistogram(1, LONGEST_US, SIGNIFICANT_DIGITS)
+        # Kept while nothing is added: the mean walks over all buckets.
+        self._mean_ms: float | None = None
 
     def record_us(self, time_us: float) -> None:
         """Add one sample; below 1 µs counts as 1 µs, above `LONGEST_US` as that."""
+        self._mean_ms = None
         self._inner.record_value(min(max(round(time_us), 1), LONGEST_US))
 
     @property
@@ -41,7 +44,9 @@ class Histogram:
     @property
     def mean_ms(self) -> float:
         """Mean in ms; 0 without samples."""
-        return float(self._inner.get_mean_value()) / 1000 if self.count else 0.0
+        if self._mean_ms is None:
+            self._mean_ms = float(self._inner.get_mean_value()) / 1000 if self.count else 0.0
+        return self._mean_ms
 
     def percentile_ms(self, percentile: float) -> float:
         """Value at a percentile (0 to 100) in ms; 0 without samples."""
@@ -49,6 +54,7 @@ class Histogram:
 
     def merge(self, other: "Histogram") -> None:
         """Add all samples of another histogram to this one."""
+        self._mean_ms = None
         self._inner.add(other._inner)
 
     def encode(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape as rich_escape
 from rich.table import Table
 
 from benchmarks.ladder import efficiency
@@ -104,7 +105,7 @@ def ladder_table(steps: Sequence[Mapping[str, Any]]) -> Table:
         load = step["load"]
         cells = [f"{load['offered_fps']:.1f}", str(load["sessions"])]
         if "failed" in step:
-            table.add_row(*cells, "", "", "", "", "", "", f"failed: {step['failed']}")
+            table.add_row(*cells, "", "", "", "", "", "", f"failed: {rich_escape(step['failed'])}")
             continue
         summary, on_time = step["latency_from_intended_send"], step["on_time_ratio"]["within_33.3_ms"]
         percentiles = [
@@ -198,7 +199,7 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     if report["valid"]:
         say("[green]VALID[/green]")
     for complaint in report["complaints"]:
-        say(f"[red]INVALID[/red]  {complaint}")
+        say(f"[red]INVALID[/red]  {rich_escape(complaint)}")
 
 
 def _intervals(summary: Mapping[str, Any]) -> list[str]:
@@ -219,7 +220,7 @@ def _slope(bytes_per_min: float | None) -> str:
 def _print_efficiency(report: Mapping[str, Any], say: Callable[[str], None]) -> None:
     bare, found = report["bare_engine"], report["service_efficiency"]
     if "not_measured" in bare:
-        say(f"engine   not measured alone: {bare['not_measured']}")
+        say(f"engine   not measured alone: {rich_escape(bare['not_measured'])}")
         return
     alone = f"alone {bare['fps']:.1f} fps on {bare['threads']} threads, {bare['cpu_ms_per_frame']:.2f} ms CPU a frame"
     around = (

@@ -23,8 +23,9 @@ from benchmarks import ladder, page, report, series
 from benchmarks.command_line import STEP_WARMUP_S, parse_arguments
 from benchmarks.compare import CompareError, print_comparison
 from benchmarks.conductor import LoadError
-from benchmarks.machine import describe
+from benchmarks.machine import ROOT, describe
 from benchmarks.measuring import Bench, open_server
+from benchmarks.peers import contest
 from benchmarks.plan import LoadPlan
 from benchmarks.scrape import ScrapeError
 from benchmarks.target import TargetError
@@ -137,16 +138,46 @@ def report_series(
     return OK if all(run.get("valid", False) for _, run in found.runs) else INVALID
 
 
+def peers(options: argparse.Namespace, command: list[str], console: Console) -> int:
+    """The comparison that `--peers` asks for; the exit status.
+
+    Raises:
+        ContestError: it could not be made.
+    """
+    machine = describe()
+    conditions = contest.Conditions(
+        models=(options.models or ROOT / "engines" / "models").resolve(),
+        model=options.model or "medium",
+        tflite=tuple(file.resolve() for file in options.tflite),
+        data=options.peers.resolve(),
+        photos=options.photos,
+        takes_all_photos=options.all_photos,
+        frames=options.frames,
+        size=options.size,
+        clip=options.clip.resolve() if options.clip else None,
+    )
+    with console.status("peers") as status:
+        measured = contest.hold(conditions, lambda name: status.update(name))
+    figures = contest.report_of(measured, conditions, machine, command)
+    report.write_json(figures, options.out / "report.json")
+    (options.out / "report.html").write_text(contest.render(figures), encoding="utf-8")
+    contest.print_contest(figures, console)
+    console.print(f"report   {options.out / 'report.html'}, {options.out / 'report.json'}", highlight=False)
+    return OK
+
+
 def do(options: argparse.Namespace, command: list[str], console: Console) -> int:
     """What the command line asks for; the exit status.
 
     Raises:
-        TargetError, LoadError, ScrapeError, CompareError: it could not be done.
+        TargetError, LoadError, ScrapeError, CompareError, ContestError: it could not be done.
     """
     if options.compare:
         print_comparison(options.compare, console)
         return OK
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.peers:
+        return peers(options, command, console)
     if options.find_capacity or options.sweep:
         machine = describe()
         found = find_capacity(options, console) if options.find_capacity else sweep(options, console)
@@ -163,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         return do(options, ["python", "benchmarks/run.py", *given], Console())
-    except (TargetError, LoadError, ScrapeError, CompareError, OSError) as error:
+    except (TargetError, LoadError, ScrapeError, CompareError, contest.ContestError, OSError) as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape as rich_escape
 from rich.table import Table
 
 from benchmarks import page, page_charts, search
@@ -101,7 +102,7 @@ def print_series(report: Mapping[str, Any], console: Console) -> None:
     for number, name in enumerate(HEAD):
         table.add_column(name, justify="left" if number in (0, len(HEAD) - 1) else "right")
     for line in lines_of(report):
-        table.add_row(*line)
+        table.add_row(*map(rich_escape, line))
     console.print(table)
     for complaint in dict.fromkeys(text for run in report["runs"] for text in run.get("complaints", [])):
         console.print(f"INVALID  {complaint}", highlight=False, markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from support.photos import write_photo
 from support.server import RunningServer
 from support.timing import limit_s
 
@@ -155,6 +156,7 @@ def test_a_server_that_runs_already_is_measured_and_left_running(server: Running
         (["--models", "MODELS", "--target", "127.0.0.1:1"], 2, "--models is for the server started here"),
         (["--fps", "none"], 2, "'none' must be a number above 0"),
         (["--compare", "a.json", "b.json"], 1, "a.json cannot be read"),
+        (["--peers", "nowhere", "--models", "MODELS"], 1, "nowhere"),
         (["--sessions", "0"], 2, "'0' must be a whole number, 1 or more"),
         (["--server-flag", "port=1"], 2, "not one that this command sets itself"),
     ],
@@ -229,3 +231,26 @@ def test_the_search_for_the_capacity_never_says_more_than_the_server_admits(
     refused = [one for one in report["runs"] if "failed" in one]
     assert all("RESOURCE_EXHAUSTED" in one["failed"] for one in refused)
     assert bool(refused) or report["values"]["sessions"] < 3
+
+
+def test_peers_are_judged_on_the_same_photos_in_one_run(models_folder: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "medium.onnx").write_bytes((models_folder / "medium.onnx").read_bytes())
+    for number in range(2):
+        write_photo(tmp_path / "data", "room", f"p{number}", seed=number)
+    flags = ["--models", str(models), "--frames", "3", "--size", "160x96", "--all-photos", "--out", "out"]
+    done = run(tmp_path, "--peers", "data", *flags, "--tflite", "missing.tflite")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    by_name = {peer["name"]: peer for peer in report["peers"]}
+    assert "missing.tflite" in by_name.pop("MediaPipe missing")["not_run"]
+    bare, service = by_name["bare onnxruntime-cpu"], by_name["service, fusion off"]
+    assert {"service, fusion high", "PaddleSeg smoothing"} <= set(by_name)
+    run_here = [peer for peer in by_name.values() if "not_run" not in peer]
+    assert all(peer["photos"] == 2 and peer["cpu_ms_per_frame"] > 0 for peer in run_here)
+    # The same network behind the same letterbox: the service may differ by the rounding of its masks alone.
+    assert service["mean_iou"] == pytest.approx(bare["mean_iou"], abs=0.01)
+    # A server, a client and the copies between them cannot cost less than the engine in one's own program.
+    assert by_name["service, fusion high"]["cpu_ms_per_frame"] > bare["cpu_ms_per_frame"]
+    assert "<svg" in (tmp_path / "out" / "report.html").read_text()
