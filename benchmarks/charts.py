@@ -10,6 +10,8 @@ from html import escape
 
 WIDTH, HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 24, 16, 46
+#: Room for a character of a label, and for a line of labels.
+GLYPH_PX, ROW_PX = 6.6, 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def line_chart(
     x = x_scale(x_values, LEFT, WIDTH - RIGHT)
     y = y_scale(y_values, height - BOTTOM, top)
     parts = [_axes(x, y, x_label, y_label, top, height), *_marks(marks, x, y, top, height)]
+    parts += _labels([(x.px(one.x), y.px(one.y), one.text) for one in points if one.text and one.y is not None], top)
     parts += [_line(one, x, y) for one in series]
     if len(series) > 1:
         parts.append(legend([(one.name, one.css) for one in series]))
@@ -237,8 +240,28 @@ def _line(one: Series, x: Scale, y: Scale) -> str:
                 f'<circle class="{css} {one.css}" cx="{at_x:.1f}" cy="{at_y:.1f}" r="4">'
                 f"<title>{escape(point.note or one.name)}</title></circle>"
             )
-        if point.text:
-            is_left = at_x > WIDTH * 0.6
-            anchor = "end" if is_left else "start"
-            parts.append(text_at(at_x + (-9 if is_left else 9), at_y + 4, point.text, "note", anchor))
     return "".join(parts)
+
+
+def _labels(points: Sequence[tuple[float, float, str]], top: float) -> list[str]:
+    """Words beside their points, out of one another's way, with a thin line where one had to move."""
+    parts, taken = [], [(at_x - 6, at_y - 6, at_x + 6, at_y + 6) for at_x, at_y, _ in points]
+    for at_x, at_y, text in sorted(points, key=lambda point: (point[1], point[0])):
+        width = GLYPH_PX * len(text)
+        is_left = at_x + 18 + width > WIDTH - RIGHT
+        # Nearest first: in line with the point, then a row below, a row above, and so on.
+        for step in range(2 * len(points) + 2):
+            word_y = at_y + (step + 1) // 2 * ROW_PX * (1 if step % 2 else -1)
+            near_x = at_x + (-9 if is_left else 9) * (1 if step == 0 else 2)
+            left = near_x - width if is_left else near_x
+            box = (left, word_y - 8, left + width, word_y + 7)
+            is_free = all(
+                box[2] < other[0] or other[2] < box[0] or box[3] < other[1] or other[3] < box[1] for other in taken
+            )
+            if is_free and box[1] > top:
+                break
+        taken.append(box)
+        if step:
+            parts.append(line_at(at_x, at_y, near_x, word_y, "leader"))
+        parts.append(text_at(near_x, word_y + 4, text, "note", "end" if is_left else "start"))
+    return parts

@@ -16,6 +16,7 @@ from benchmarks.peers.peer import Peer, PeerUnavailableError
 from benchmarks.peers.tflite import TfLite
 from humanseg.vision.arrays import Alpha, Picture, Size
 from support.bench_reports import MACHINE
+from support.browser import find_browser, look_at
 from support.models import write_red_model
 from support.photos import draw_room, write_photo
 from train.data import find_photos
@@ -60,6 +61,16 @@ def test_the_page_plots_those_that_ran_and_works_with_none() -> None:
     assert page.count("<circle") == 5
     assert page.count(">between</text>") == 1
     assert "<svg" not in render(contest(PEERS[-1:]))
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no chromium here; Debian: apt-get install chromium")
+def test_contestants_that_lie_close_together_keep_readable_names(tmp_path: Path) -> None:
+    names = ("service, fusion off", "service, fusion high", "bare onnxruntime-cpu", "bare openvino-f32", "PaddleSeg")
+    close = [ran(name, 0.939 + 1e-4 * number, 15.0 + number) for number, name in enumerate(names)]
+    page = tmp_path / "report.html"
+    page.write_text(render(contest([*close, ran("MediaPipe selfie_segmentation_landscape", 0.84, 2.4)])))
+    seen = look_at(page, tmp_path)
+    assert seen["overlaps"] == seen["outside"] == seen["faint"] == seen["console"] == seen["fetched"] == []
 
 
 def test_photos_are_taken_evenly_from_all() -> None:
