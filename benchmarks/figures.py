@@ -87,6 +87,15 @@ def load_of(plan: LoadPlan) -> dict[str, Any]:
     }
 
 
+def load_text(load: Mapping[str, Any]) -> str:
+    """A load, as `load_of` has it, in one line."""
+    return (
+        f"{load['sessions']} sessions x {load['fps']:g} fps {load['arrivals']}, {load['width_px']}x{load['height_px']}"
+        f" {load['pixel_format']}, {load['clip']}, fusion {load['temporal']}, policy {load['frame_policy']},"
+        f" {load['measured_s']:g} s after {load['warmup_s']:g} s of warm-up, seed {load['seed']}"
+    )
+
+
 def with_intervals(outcome: Outcome) -> dict[str, Any]:
     """The latencies, with 95 % confidence intervals of those percentiles that have enough samples."""
     summary: dict[str, Any] = outcome.recorder.latency.summary()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page_charts as charts
+from benchmarks.figures import load_text
 from benchmarks.recording import PERCENTILES
 
 STYLE = Path(__file__).with_name("page.css")
@@ -62,15 +63,6 @@ def verdict(report: Figures) -> str:
         return '<span class="badge valid">VALID</span>'
     complaints = "".join(f"<li>{escape(text)}</li>" for text in report["complaints"])
     return f'<span class="badge invalid">INVALID: not to be quoted</span><ul class="complaints">{complaints}</ul>'
-
-
-def load_text(load: Figures) -> str:
-    """A load in one line."""
-    return (
-        f"{load['sessions']} sessions x {load['fps']:g} fps {load['arrivals']}, {load['width_px']}x{load['height_px']}"
-        f" {load['pixel_format']}, {load['clip']}, fusion {load['temporal']}, {load['measured_s']:g} s after"
-        f" {load['warmup_s']:g} s of warm-up"
-    )
 
 
 def _head(report: Figures) -> str:

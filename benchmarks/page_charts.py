@@ -18,7 +18,7 @@ MOST_SESSIONS = 24
 def offered_runs(report: Figures) -> list[Figures]:
     """The main run and the ladder, by the load offered; without loads that the server did not take."""
     runs = [report, *(step for step in report["ladder"] if "failed" not in step)]
-    return sorted(runs, key=lambda run: float(run["load"]["offered_fps"]))
+    return sorted(runs, key=lambda run: float(run["frames"]["sent_per_s"]))
 
 
 def over_load(runs: Sequence[Figures], bare_fps: float | None, *, has_lines: bool = True) -> str:
@@ -45,7 +45,7 @@ def _point(run: Figures, name: str) -> Point:
     low, high = summary["ci95_ms"].get(name, (None, None))
     note = f"{name} {summary[f'{name}_ms']:.1f} ms of {summary['n']} masks, {load['sessions']} sessions"
     value = summary[f"{name}_ms"] if summary["n"] else None
-    return Point(load["offered_fps"], value, name in summary["thin"], low, high, note)
+    return Point(run["frames"]["sent_per_s"], value, name in summary["thin"], low, high, note)
 
 
 def answered_and_dropped(runs: Sequence[Figures]) -> str:
@@ -58,7 +58,7 @@ def answered_and_dropped(runs: Sequence[Figures]) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in frames["dropped"].items()) or "none"
         stacks.append(
             Stack(
-                number_text(run["load"]["offered_fps"]),
+                number_text(frames["sent_per_s"]),
                 [("s1", frames["masks_per_s"]), ("s2", dropped), ("s4", unanswered)],
                 f"{frames['masks']} masks, dropped: {reasons}; {frames['unanswered']} unanswered",
             )

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape as rich_escape
 from rich.table import Table
 
+from benchmarks.figures import load_text
 from benchmarks.ladder import efficiency
 from benchmarks.recording import PERCENTILES, SAMPLES_BEYOND
 from benchmarks.validity import judge_exit
@@ -126,13 +127,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         # one line each, for grep and for mail; the terminal wraps what is too long
         console.print(line, highlight=False, soft_wrap=True)
 
-    load, served, frames, server = report["load"], report["served"], report["frames"], report["server"]
-    say(
-        f"load     {load['sessions']} sessions x {load['fps']:g} fps {load['arrivals']}, {load['width_px']}x"
-        f"{load['height_px']} {load['pixel_format']}, {load['clip']}, fusion {load['temporal']}, policy"
-        f" {load['frame_policy']}, {load['measured_s']:g}"
-        f" s after {load['warmup_s']:g} s of warm-up, seed {load['seed']}"
-    )
+    served, frames, server = report["served"], report["frames"], report["server"]
+    say(f"load     {load_text(report['load'])}")
     say(
         f"server   model {served['model']} {served['version']} at {served['network_width_px']}x"
         f"{served['network_height_px']} on {served['engine']}"

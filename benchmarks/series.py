@@ -112,7 +112,7 @@ def print_series(report: Mapping[str, Any], console: Console) -> None:
 def render(report: Mapping[str, Any]) -> str:
     """A series as a page."""
     runs = [run for run in report["runs"] if "failed" not in run]
-    ordered = sorted(runs, key=lambda run: float(run["load"]["offered_fps"]))
+    ordered = sorted(runs, key=lambda run: float(run["frames"]["sent_per_s"]))
     parts = [
         f"<header><h1>humanseg benchmark: {report['kind']}</h1>",
         page.paragraph(report["conclusion"]),

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from benchmarks.arrivals import Arrivals, plan_ns
 from support.photos import write_photo
 from support.server import RunningServer
 from support.timing import limit_s
@@ -254,3 +255,19 @@ def test_peers_are_judged_on_the_same_photos_in_one_run(models_folder: Path, tmp
     # A server, a client and the copies between them cannot cost less than the engine in one's own program.
     assert by_name["service, fusion high"]["cpu_ms_per_frame"] > bare["cpu_ms_per_frame"]
     assert "<svg" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_people_who_come_and_go_are_streams_that_open_and_close_under_load(models_folder: Path, tmp_path: Path) -> None:
+    flags = ["--models", str(models_folder), "--sessions", "3", "--fps", "10", "--seconds", "5", "--warmup-s", "0.5"]
+    done = run(tmp_path, *flags, "--arrivals", "churn", "--seed", "6", "--ladder", "none", "--out", "out")
+    assert done.returncode == 3, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    stays = plan_ns(Arrivals.CHURN, sessions=3, fps=10, duration_s=5.5, seed=6)
+    joins = sum(len(one) - 1 for one in stays)
+    planned = sum(at_ns >= 500_000_000 for one in stays for stay in one for at_ns in stay)
+    assert joins == 2, "a seed under which two come back"
+    assert len(report["first_mask_ms"]["joins_under_load"]) == joins
+    assert report["frames"]["sent"] == planned
+    assert planned == report["frames"]["masks"] + sum(report["frames"]["dropped"].values())
+    # One for the very first mask, three that were there from the start, and those who came back.
+    assert (tmp_path / "out" / "server.log").read_text().count("event=session_opened") == 1 + 3 + joins
