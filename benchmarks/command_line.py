@@ -73,6 +73,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     peers = parser.add_argument_group("with --peers")
     peers.add_argument("--tflite", type=Path, action="append", default=[], metavar="FILE", help="MediaPipe's model")
+    peers.add_argument("--triton", metavar="HOST:PORT", help="gRPC port of a Triton on this machine with the model")
     peers.add_argument("--photos", type=_positive_int, default=200, metavar="N", help="at most (default 200)")
     peers.add_argument("--all-photos", action="store_true", help="not only those that training left aside")
     peers.add_argument("--frames", type=_positive_int, default=150, metavar="N", help="of the video (default 150)")
@@ -140,6 +141,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
                 f"--server-flag {pair!r} must be NAME=VALUE with a flag of `python -m service`, and not one that this"
                 f" command sets itself ({', '.join(OWN_FLAGS)})"
             )
+    if options.triton and not options.triton.rpartition(":")[2].isdecimal():
+        parser.error(f"--triton {options.triton!r} is not HOST:PORT, for example 127.0.0.1:8001")
     if options.clip and not options.clip.is_file():
         parser.error(f"--clip {options.clip}: no such file")
 

@@ -155,6 +155,7 @@ def peers(options: argparse.Namespace, command: list[str], console: Console) -> 
         frames=options.frames,
         size=options.size,
         clip=options.clip.resolve() if options.clip else None,
+        triton=options.triton,
     )
     with console.status("peers") as status:
         measured = contest.hold(conditions, lambda name: status.update(name))

@@ -43,6 +43,8 @@ class Conditions:
     frames: int
     size: Size
     clip: Path | None
+    triton: str | None = None
+    """HOST:PORT of a Triton server on this machine."""
 
     def arguments(self) -> list[str]:
         """For `measure`."""
@@ -52,6 +54,7 @@ class Conditions:
         ]  # fmt: skip
         given += ["--tflite", *map(str, self.tflite)] if self.tflite else []
         given += ["--all"] if self.takes_all_photos else []
+        given += ["--triton", self.triton] if self.triton else []
         return given + (["--clip", str(self.clip)] if self.clip else [])
 
 
@@ -62,7 +65,7 @@ def hold(conditions: Conditions, on_progress: Callable[[str], None]) -> list[dic
         ContestError: photos or clip cannot be read, or a contestant ended without an answer.
     """
     found = []
-    for one in contestants(conditions.models, conditions.model, conditions.tflite):
+    for one in contestants(conditions.models, conditions.model, conditions.tflite, conditions.triton):
         on_progress(one.name)
         command = [sys.executable, "-m", "benchmarks.peers.measure", "--name", one.name, *conditions.arguments()]
         try:

@@ -10,6 +10,7 @@ from benchmarks.peers.own_service import OwnService
 from benchmarks.peers.paddle_smoothing import PaddleSmoothing
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.tflite import TfLite
+from benchmarks.peers.triton_server import TritonServer
 from engines.registry import DEFAULT_ENGINE, ENGINES
 from humanseg.options import TemporalFusion
 
@@ -24,7 +25,7 @@ class Contestant:
     """Raises `PeerUnavailableError`."""
 
 
-def contestants(models: Path, model: str, tflite: Sequence[Path]) -> list[Contestant]:
+def contestants(models: Path, model: str, tflite: Sequence[Path], triton: str | None) -> list[Contestant]:
     """All that can be named here, whether or not they can be run."""
     found = [
         Contestant(
@@ -47,5 +48,8 @@ def contestants(models: Path, model: str, tflite: Sequence[Path]) -> list[Contes
             partial(PaddleSmoothing, models, model, DEFAULT_ENGINE),
         )
     )
+    if triton:
+        how = f"{model} on a Triton Inference Server at {triton}, one call of its client a frame"
+        found.append(Contestant("Triton", how, partial(TritonServer, triton, models, model)))
     found += [Contestant(f"MediaPipe {file.stem}", "LiteRT, frame by frame", partial(TfLite, file)) for file in tflite]
     return found

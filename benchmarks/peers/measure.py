@@ -99,6 +99,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--size", type=Size.parse, required=True)
     parser.add_argument("--clip")
+    parser.add_argument("--triton")
     return parser.parse_args(arguments)
 
 
@@ -111,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         judged = photos if options.all else split_photos(photos).validation
         video = list(islice(pictures(options.clip, options.size), options.frames))
         (contestant,) = (
-            one for one in contestants(options.models, options.model, options.tflite) if one.name == options.name
+            one
+            for one in contestants(options.models, options.model, options.tflite, options.triton)
+            if one.name == options.name
         )
         peer = contestant.open()
         try:

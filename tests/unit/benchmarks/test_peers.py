@@ -14,6 +14,7 @@ from benchmarks.peers.measure import PASSES, chosen, judge
 from benchmarks.peers.paddle_smoothing import PaddleSmoothing
 from benchmarks.peers.peer import Peer, PeerUnavailableError
 from benchmarks.peers.tflite import TfLite
+from benchmarks.peers.triton_server import TritonServer
 from humanseg.vision.arrays import Alpha, Picture, Size
 from support.bench_reports import MACHINE
 from support.browser import find_browser, look_at
@@ -127,3 +128,5 @@ def test_what_cannot_be_run_says_why(tmp_path: Path) -> None:
         BareEngine(tmp_path, "huge", "onnxruntime-cpu")
     with pytest.raises(PeerUnavailableError, match=r"LiteRT|no file"):
         TfLite(tmp_path / "missing.tflite")
+    with pytest.raises(PeerUnavailableError, match=r"Triton's client is not installed|no model named 'medium'"):
+        TritonServer("127.0.0.1:1", tmp_path, "medium")
