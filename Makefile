@@ -18,7 +18,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow check rtx-check trt-types format proto proto-check bench fuzz soak image clean
+.PHONY: help demo serve test test-slow check rtx-check trt-types format proto proto-check bench bench-baseline load fuzz soak image clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -88,7 +88,15 @@ proto-check: .venv/dev.stamp  ## lint the proto, look for breaking changes, prov
 	$(BIN)/buf lint
 	sh proto/check.sh $(BIN)
 
-bench: .venv/run.stamp  ## measure latency under load; the report lands in out/bench
+bench: .venv/dev.stamp  ## compare the CPU time of each stage with the baseline
+	@mkdir -p out
+	$(BIN)/python -m pytest benchmarks/micro -q --benchmark-timer=time.process_time --benchmark-json=out/micro.json
+	$(BIN)/python -m benchmarks.micro.compare out/micro.json
+
+bench-baseline: .venv/dev.stamp  ## make what `make bench` measured last the baseline
+	$(BIN)/python -m benchmarks.micro.compare out/micro.json --write
+
+load: .venv/run.stamp  ## measure latency under load; the report lands in out/bench
 	$(SERVER_ENV) $(BIN)/python benchmarks/run.py --out out/bench
 
 fuzz: .venv/dev.stamp  ## feed the state machine 100,000 random conversations

@@ -16,10 +16,11 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import NoReturn
 
-from benchmarks.arrivals import plan_ns
+from benchmarks.arrivals import Stays, plan_ns
 from benchmarks.footage import bounce, load
-from benchmarks.plan import ON_TIME_MS, LoadPlan, Outcome, Served
+from benchmarks.plan import ON_TIME_MS, LoadPlan, Outcome, Served, SessionFigures
 from benchmarks.recording import FrameTimes, Histogram
+from benchmarks.slices import Slice, coarse_us, count_slices, slice_length_s
 from humanseg.answers import Dropped, MaskAnswer, StageTimes
 from humanseg.client import SegmentationClient
 from humanseg.errors import SegmentationError
@@ -55,15 +56,18 @@ def record_stages(stages: dict[str, Histogram], times: StageTimes, round_trip_us
 class Session:
     """One stream of the load."""
 
-    def __init__(self, send_times_ns: list[int], warmup_ns: int, frames: Iterator[bytes]) -> None:
-        """``send_times_ns`` count from the common start; those before ``warmup_ns`` are sent but not recorded."""
-        self.outcome = Outcome()
-        self._send_times_ns = send_times_ns
-        self._warmup_ns = warmup_ns
+    def __init__(self, number: int, plan: LoadPlan, stays: Stays, frames: Iterator[bytes]) -> None:
+        """``stays`` count from the common start; what lies in the warm-up is sent but not recorded."""
+        self.outcome = Outcome(slices=[Slice() for _ in range(count_slices(plan.measured_s))])
+        self._number = number
+        self._stays = stays
+        self._warmup_ns = round(plan.warmup_s * 1e9)
+        self._slice_ns = slice_length_s(plan.measured_s) * 1e9
         self._frames = frames
         self._under_way: dict[int, FrameTimes] = {}
         self._start_ns = 0
         self._last_frame_id = 0
+        self._joining_since_ns: int | None = None
 
     async def open(self, stream: SegmentationStream, began_ns: int) -> float:
         """Send one frame and wait for its mask; the ms since ``began_ns``."""
@@ -76,17 +80,31 @@ class Session:
                     raise SessionFailed(f"the first frame was dropped: {answer.reason.name} {answer.detail}")
         return (time.monotonic_ns() - began_ns) / 1e6
 
-    async def drive(self, stream: SegmentationStream, start_ns: int) -> None:
-        """Send every frame at its time and record every answer.
+    async def drive(
+        self, stream: SegmentationStream, start_ns: int, client: SegmentationClient, config: SessionConfig
+    ) -> None:
+        """Send every frame at its time and record every answer; the first stay in ``stream``, others in new ones.
 
         Raises:
-            SegmentationError: the stream failed.
+            SegmentationError: a stream failed.
         """
         self._start_ns = start_ns
+        if self._stays:
+            await self._stay(stream, self._stays[0])
+        for stay in self._stays[1:]:
+            self._joining_since_ns = start_ns + stay[0]
+            await _sleep_until(self._joining_since_ns)
+            async with client.stream(config) as joined:
+                await self._stay(joined, stay)
+        latency, counts = self.outcome.recorder.latency, self.outcome.frames
+        figures = (latency.percentile_ms(50), latency.percentile_ms(99), latency.max_ms)
+        self.outcome.sessions.append(SessionFigures(self._number, counts["sent"], counts["masks"], *figures))
+
+    async def _stay(self, stream: SegmentationStream, send_times_ns: list[int]) -> None:
         # A reader that waits for ever is cancelled by the group when the sender fails, and the other way round.
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(self._receive(stream))
-            await group.create_task(self._send(stream))
+            await group.create_task(self._send(stream, send_times_ns))
             done, _ = await asyncio.wait([reader], timeout=GIVE_UP_S)
             if not done:
                 reader.cancel()
@@ -94,11 +112,12 @@ class Session:
         for times in self._under_way.values():
             if self._measured(times):
                 self.outcome.frames["unanswered"] += 1
-                self.outcome.recorder.answered(times, now_ns)
+                self._record_latency(times, now_ns, "unanswered")
+        self._under_way.clear()
 
-    async def _send(self, stream: SegmentationStream) -> None:
-        sender_free_ns = 0
-        for offset_ns in self._send_times_ns:
+    async def _send(self, stream: SegmentationStream, send_times_ns: list[int]) -> None:
+        sender_free_ns = self._joined_ns()
+        for offset_ns in send_times_ns:
             intended_ns = self._start_ns + offset_ns
             picture = next(self._frames)
             await _sleep_until(intended_ns)
@@ -108,6 +127,7 @@ class Session:
             if self._measured(times):
                 self.outcome.recorder.sent(times)
                 self.outcome.frames["sent"] += 1
+                self._slice(times).counts["sent"] += 1
             await stream.send(picture, capture_time_us=intended_ns // 1000, frame_id=frame_id)
             sender_free_ns = time.monotonic_ns()
         await stream.finish()
@@ -118,16 +138,36 @@ class Session:
             if not isinstance(answer, MaskAnswer | Dropped):
                 continue
             times = self._under_way.pop(answer.frame_id)
+            if self._joining_since_ns is not None and isinstance(answer, MaskAnswer):
+                self.outcome.join_ms.append((now_ns - self._joining_since_ns) / 1e6)
+                self._joining_since_ns = None
             if not self._measured(times):
                 continue
             if isinstance(answer, Dropped):
                 self.outcome.dropped[answer.reason.name] += 1
+                self._slice(times).counts["dropped"] += 1
                 continue
-            self.outcome.recorder.answered(times, now_ns)
+            self._record_latency(times, now_ns, "masks")
             self.outcome.frames["masks"] += 1
             for limit_ms in ON_TIME_MS:
-                self.outcome.on_time[str(limit_ms)] += now_ns - times.intended_ns <= limit_ms * 1e6
+                is_on_time = now_ns - times.intended_ns <= limit_ms * 1e6
+                self.outcome.on_time[str(limit_ms)] += is_on_time
+                self._slice(times).counts[f"on_time_{limit_ms}"] += is_on_time
             record_stages(self.outcome.stages, answer.times, (now_ns - times.started_ns) / 1000)
+
+    def _record_latency(self, times: FrameTimes, now_ns: int, outcome: str) -> None:
+        self.outcome.recorder.answered(times, now_ns)
+        of_its_time = self._slice(times)
+        of_its_time.latency_us[coarse_us((now_ns - times.intended_ns) / 1000)] += 1
+        of_its_time.counts[outcome] += 1
+
+    def _slice(self, times: FrameTimes) -> Slice:
+        number = int((times.intended_ns - self._start_ns - self._warmup_ns) / self._slice_ns)
+        return self.outcome.slices[min(number, len(self.outcome.slices) - 1)]
+
+    def _joined_ns(self) -> int:
+        """When a stream that was opened under load could be sent on: opening it is the server's time, not ours."""
+        return time.monotonic_ns() if self._joining_since_ns is not None else 0
 
     def _next_frame_id(self) -> int:
         # Counted here: a frame must be known before it is sent, its answer may come before `send` returns.
@@ -156,16 +196,17 @@ async def carry_out(plan: LoadPlan, from_parent: "asyncio.Queue[str]") -> None:
         model=plan.model,
         pixel_format=pixel_format,
         temporal_fusion=TemporalFusion[plan.temporal.upper()],
-        frame_policy=FramePolicy.NEWEST,
+        frame_policy=FramePolicy[plan.policy.upper()],
         label="benchmark",
     )
-    send_times_ns = plan_ns(plan.arrivals, plan.sessions, plan.fps, plan.duration_s, plan.seed)
+    stays = plan_ns(plan.arrivals, plan.sessions, plan.fps, plan.duration_s, plan.seed)
     sessions = [
-        Session(send_times_ns[number], round(plan.warmup_s * 1e9), bounce(footage, number * OFFSET_FRAMES))
-        for number in plan.numbers
+        Session(number, plan, stays[number], bounce(footage, number * OFFSET_FRAMES)) for number in plan.numbers
     ]
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(SegmentationClient(plan.address))
+        if plan.is_first:
+            say("probed", first_mask_ms=await _open_and_leave(client, config, plan, footage))
         streams = []
         first_mask_ms = []
         for session in sessions:
@@ -178,11 +219,25 @@ async def carry_out(plan: LoadPlan, from_parent: "asyncio.Queue[str]") -> None:
         start_ns = int(await from_parent.get())
         async with asyncio.TaskGroup() as group:
             for session, stream in zip(sessions, streams, strict=True):
-                group.create_task(session.drive(stream, start_ns))
+                group.create_task(session.drive(stream, start_ns, client, config))
     outcome = Outcome()
     for session in sessions:
         outcome.merge(session.outcome)
     say("done", outcome=outcome.to_plain())
+
+
+async def _open_and_leave(
+    client: SegmentationClient, config: SessionConfig, plan: LoadPlan, footage: list[bytes]
+) -> float:
+    """What the first of all sessions waits for its first mask, in ms: models and memory may be cold."""
+    visitor = Session(0, plan, [], bounce(footage, 0))
+    began_ns = time.monotonic_ns()
+    async with client.stream(config) as stream:
+        waited_ms = await visitor.open(stream, began_ns)
+        await stream.finish()
+        async for _ in stream:
+            pass
+    return waited_ms
 
 
 async def main() -> int:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.clock import ClockWatch
 from benchmarks.machine import ROOT
 from benchmarks.plan import LoadPlan, Outcome, Served
 from benchmarks.scrape import ScrapeError, Snapshot
@@ -42,6 +43,15 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """The server's use of the machine at one moment of the measured part."""
+
+    at_s: float
+    """From the end of the warm-up."""
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A run that was carried out."""
 
@@ -51,6 +61,11 @@ class Finished:
     """When the warm-up was over."""
     after: Reading
     """When the last frame was answered."""
+    very_first_mask_ms: float
+    """Of a session before all others: cold, if the server was started for this run."""
+    clock_jump_ms: float
+    samples: tuple[Sample, ...] = ()
+    """In the order of time; empty where the server cannot be seen."""
 
 
 async def conduct(plan: LoadPlan, processes: int, target: Target, on_progress: Callable[[float], None]) -> Finished:
@@ -68,10 +83,13 @@ async def conduct(plan: LoadPlan, processes: int, target: Target, on_progress: C
         ScrapeError: its metrics can no longer be read.
     """
     clients: list[_Client] = []
+    clock = ClockWatch()
     try:
         for share in plan.shares(processes):
             # one by one: those that were started must be stopped if the next cannot be
-            clients.append(await _Client.start(share))  # noqa: PERF401
+            clients.append(await _Client.start(share))
+            if share.is_first:
+                (probed,) = await _all_within(OPEN_TIMEOUT_S, "to get a first mask", [clients[0].line("probed")])
         opened = await _all_within(
             OPEN_TIMEOUT_S, "to open all sessions", [client.line("opened") for client in clients]
         )
@@ -80,9 +98,9 @@ async def conduct(plan: LoadPlan, processes: int, target: Target, on_progress: C
             await client.tell(str(start_ns))
         limit_s = START_DELAY_S + plan.duration_s + FINISH_TIMEOUT_S
         load = asyncio.create_task(_all_within(limit_s, "to finish", [client.line("done") for client in clients]))
-        watch = asyncio.create_task(_read_after_warmup(plan, start_ns, target, on_progress))
+        watch = asyncio.create_task(_watch(plan, start_ns, target, clock, on_progress))
         try:
-            done, before = await asyncio.gather(load, watch)
+            done, (before, samples) = await asyncio.gather(load, watch)
         finally:
             for task in (load, watch):
                 task.cancel()
@@ -91,7 +109,15 @@ async def conduct(plan: LoadPlan, processes: int, target: Target, on_progress: C
         for client_opened, client_done in zip(opened, done, strict=True):
             outcome.merge(Outcome.from_plain(client_done["outcome"]))
             outcome.first_mask_ms += client_opened["first_mask_ms"]
-        return Finished(outcome, Served(**opened[0]["served"]), before, await read(target))
+        return Finished(
+            outcome=outcome,
+            served=Served(**opened[0]["served"]),
+            before=before,
+            after=await read(target),
+            very_first_mask_ms=probed["first_mask_ms"],
+            clock_jump_ms=clock.largest_jump_ms,
+            samples=tuple(samples),
+        )
     except (LoadError, ScrapeError):
         # A server that died explains a client that failed, not the other way round.
         await asyncio.sleep(0.2)
@@ -106,19 +132,30 @@ async def read(target: Target) -> Reading:
     return Reading(await asyncio.to_thread(target.usage), await asyncio.to_thread(target.metrics))
 
 
-async def _read_after_warmup(
-    plan: LoadPlan, start_ns: int, target: Target, on_progress: Callable[[float], None]
-) -> Reading:
-    """Report progress by the clock (the load is an open loop) and take the first reading when the warm-up is over."""
+async def _watch(
+    plan: LoadPlan, start_ns: int, target: Target, clock: ClockWatch, on_progress: Callable[[float], None]
+) -> tuple[Reading, list[Sample]]:
+    """Until the plan is over by the clock (the load is an open loop): progress, clock and the server's use of things.
+
+    Returns:
+        The reading at the end of the warm-up, and samples of the measured part.
+    """
     before: Reading | None = None
+    samples: list[Sample] = []
     while True:
+        clock.look()
         over_s = (time.monotonic_ns() - start_ns) / 1e9
-        if before is None and over_s >= plan.warmup_s:
+        measured_s = over_s - plan.warmup_s
+        if before is None and measured_s >= 0:
             before = await read(target)
+        if before is not None and measured_s >= len(samples) * target.sample_every_s:
+            usage = await asyncio.to_thread(target.usage)
+            if usage is not None:
+                samples.append(Sample(measured_s, usage))
         on_progress(min(max(over_s / plan.duration_s, 0.0), 1.0))
         if before is not None and over_s >= plan.duration_s:
-            return before
-        await asyncio.sleep(0.1 if before is not None else max(0.0, min(0.1, plan.warmup_s - over_s)))
+            return before, samples
+        await asyncio.sleep(0.1 if before is not None else max(0.0, min(0.1, -measured_s)))
 
 
 async def _all_within(

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.demo_stream import Streamed
-from benchmarks.report import latency_table, server_costs, stage_summaries
+from benchmarks.figures import server_costs, stage_summaries
+from benchmarks.report import latency_table
 
 SCHEMA = "humanseg.demo/1"
 #: The project's bar for server CPU time a frame beyond engine and fusion, at this size, I420 in and ALPHA8 out.

@@ -35,15 +35,23 @@ def load(clip: str | None, size: Size, pixel_format: PixelFormat) -> list[bytes]
     Raises:
         VideoError: the clip cannot be read.
     """
-    pictures = drawn(size) if clip is None else _from_clip(Path(clip), size)
     encoded: list[bytes] = []
     total_bytes = 0
-    for picture in islice(pictures, MOST_FRAMES):
+    for picture in islice(pictures(clip, size), MOST_FRAMES):
         encoded.append(encode(picture, pixel_format))
         total_bytes += len(encoded[-1])
         if total_bytes + len(encoded[-1]) > LIMIT_BYTES:
             break
     return encoded
+
+
+def pictures(clip: str | None, size: Size) -> Iterator[Picture]:
+    """The footage as RGB pictures, a clip to its end.
+
+    Raises:
+        VideoError: the clip cannot be read.
+    """
+    return drawn(size) if clip is None else _from_clip(Path(clip), size)
 
 
 def encode(picture_rgb: Picture, pixel_format: PixelFormat) -> bytes:

@@ -1,4 +1,4 @@
-"""Latency histograms and the judgement whether they may be quoted.
+"""Latency histograms.
 
 HdrHistogram keeps every sample within 0.1 % of its value at constant memory, and histograms of several client
 processes add up exactly, which percentiles do not.
@@ -14,8 +14,6 @@ LONGEST_US = 600_000_000
 SIGNIFICANT_DIGITS = 3
 #: Names of the percentiles that are reported, with their ranks.
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
-#: How late the load generator may send, as its p99, before latencies say more about it than about the server.
-MAX_SEND_LAG_P99_MS = 2.0
 #: A percentile rests on at least this many samples beyond it; fewer, and one unlucky frame moves it.
 SAMPLES_BEYOND = 10
 
@@ -25,9 +23,12 @@ class Histogram:
 
     def __init__(self, _inner: HdrHistogram | None = None) -> None:
         self._inner = _inner or HdrHistogram(1, LONGEST_US, SIGNIFICANT_DIGITS)
+        # Kept while nothing is added: the mean walks over all buckets.
+        self._mean_ms: float | None = None
 
     def record_us(self, time_us: float) -> None:
         """Add one sample; below 1 µs counts as 1 µs, above `LONGEST_US` as that."""
+        self._mean_ms = None
         self._inner.record_value(min(max(round(time_us), 1), LONGEST_US))
 
     @property
@@ -43,7 +44,9 @@ class Histogram:
     @property
     def mean_ms(self) -> float:
         """Mean in ms; 0 without samples."""
-        return float(self._inner.get_mean_value()) / 1000 if self.count else 0.0
+        if self._mean_ms is None:
+            self._mean_ms = float(self._inner.get_mean_value()) / 1000 if self.count else 0.0
+        return self._mean_ms
 
     def percentile_ms(self, percentile: float) -> float:
         """Value at a percentile (0 to 100) in ms; 0 without samples."""
@@ -51,6 +54,7 @@ class Histogram:
 
     def merge(self, other: "Histogram") -> None:
         """Add all samples of another histogram to this one."""
+        self._mean_ms = None
         self._inner.add(other._inner)
 
     def encode(self) -> str:
@@ -126,43 +130,3 @@ class Recorder:
         self.latency.merge(other.latency)
         self.from_send.merge(other.from_send)
         self.send_lag.merge(other.send_lag)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a run may be quoted."""
-
-    complaints: tuple[str, ...]
-    """Each with what is wrong, the figure, and what to do; empty if the run is valid."""
-
-    @property
-    def valid(self) -> bool:
-        """No complaints."""
-        return not self.complaints
-
-
-def judge(seen: Recorder, unanswered: int, server_exit_status: int | None) -> Verdict:
-    """Hold a finished run against the rules of measuring.
-
-    Args:
-        seen: the measured part of all sessions, warm-up excluded.
-        unanswered: frames that were sent and never answered.
-        server_exit_status: of a server that was started and stopped for the run; None: of another one.
-    """
-    complaints = []
-    lag_ms = seen.send_lag.percentile_ms(99)
-    if lag_ms > MAX_SEND_LAG_P99_MS:
-        complaints.append(
-            f"the load generator lags: p99 of its send times is {lag_ms:.1f} ms late, allowed are"
-            f" {MAX_SEND_LAG_P99_MS:.1f} ms; free a CPU core for it (fewer sessions, --server-cpus, another machine)"
-        )
-    needed = samples_needed(99)
-    if seen.latency.count < needed:
-        complaints.append(
-            f"too few samples for p99: {seen.latency.count} masks, needed are {needed}; raise --seconds or --sessions"
-        )
-    if unanswered:
-        complaints.append(f"{unanswered} frames were never answered; look at the server's log")
-    if server_exit_status:
-        complaints.append(f"the server ended with status {server_exit_status} when it was stopped; look at its log")
-    return Verdict(tuple(complaints))

@@ -5,13 +5,12 @@ that a stalled server shows (no coordinated omission). Works from any directory,
 """
 
 import argparse
-import asyncio
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 if not __package__:
     # Run as a file: Python put this folder first on the path, where its modules would stand in for others of the same
@@ -19,88 +18,30 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import report
-from benchmarks.arrivals import Arrivals
-from benchmarks.conductor import Finished, LoadError, conduct
-from benchmarks.machine import describe, usable_cores
+from benchmarks import ladder, page, report, series
+from benchmarks.command_line import STEP_WARMUP_S, parse_arguments
+from benchmarks.compare import CompareError, print_comparison
+from benchmarks.conductor import LoadError
+from benchmarks.machine import ROOT, describe
+from benchmarks.measuring import Bench, open_server
+from benchmarks.peers import contest
 from benchmarks.plan import LoadPlan
-from benchmarks.recording import judge
 from benchmarks.scrape import ScrapeError
-from benchmarks.target import LocalServer, Target, TargetError, attach
-from humanseg.vision.arrays import Size
+from benchmarks.target import TargetError
 
 #: Exit statuses: the figures stand, they must not be quoted, they could not be taken, interrupted.
 OK, INVALID, FAILED, INTERRUPTED = 0, 3, 1, 130
 
-EXAMPLES = """examples:
-  python benchmarks/run.py                                   2 sessions at 30 fps, half a minute, own server
-  python benchmarks/run.py --quick                           the same in about ten seconds; p99 of few samples
-  python benchmarks/run.py --sessions 4 --fps 15 --temporal off --clip talk.mp4
-  python benchmarks/run.py --size 1280x720 --format jpeg --out out/bench-720p
-  python benchmarks/run.py --target 127.0.0.1:50051 --metrics-url http://127.0.0.1:9464/metrics
 
-The server started here reads HUMANSEG_* variables like any other (relative paths in them: from the checkout).
-
-exit status: 0 valid, 3 measured but INVALID (the report says why), 1 could not measure, 2 usage, 130 interrupted
-"""
-
-
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; usage errors end the program with status 2, as argparse does."""
-    parser = argparse.ArgumentParser(
-        prog="python benchmarks/run.py",
-        description="Measure latency, drops and CPU cost of the service under paced load.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    load = parser.add_argument_group("load")
-    load.add_argument("--sessions", type=_positive_int, default=2, metavar="N", help="streams at once (default 2)")
-    load.add_argument("--fps", type=_positive, default=30.0, help="frames a second of each session (default 30)")
-    load.add_argument("--seconds", type=_positive, metavar="S", help="measured part (default 25; with --quick 5)")
-    load.add_argument("--warmup-s", type=_positive, metavar="S", help="left out before it (default 3; with --quick 1)")
-    load.add_argument("--arrivals", type=Arrivals, choices=list(Arrivals), default=Arrivals.PACED, help="default paced")
-    load.add_argument("--seed", type=int, default=1, help="of the sessions' phases (default 1)")
-    load.add_argument("--clip", type=Path, metavar="FILE", help="video to send (default: drawn pictures)")
-    load.add_argument(
-        "--size", type=_size, default=Size(640, 360), metavar="WxH", help="of the frames (default 640x360)"
-    )
-    load.add_argument(
-        "--format", choices=("i420", "rgb24", "jpeg"), default="i420", help="of the frames (default i420)"
-    )
-    load.add_argument("--quick", action="store_true", help="a short run, to see that all works")
-    server = parser.add_argument_group("server")
-    server.add_argument("--model", default="", help="default: the server's own default")
-    server.add_argument("--temporal", choices=("off", "low", "high"), default="high", help="fusion (default high)")
-    server.add_argument("--target", metavar="HOST:PORT", help="measure this server instead of starting one")
-    server.add_argument("--metrics-url", metavar="URL", help="its Prometheus page, for CPU figures")
-    server.add_argument("--models", type=Path, metavar="DIR", help="*.onnx of the server started here")
-    server.add_argument("--server-cpus", metavar="LIST", help="pin the server started here to these CPUs, as 0,2-3")
-    parser.add_argument(
-        "--clients", type=_positive_int, metavar="N", help="client processes (default: a quarter of the cores)"
-    )
-    parser.add_argument("--out", type=Path, default=Path("out/bench"), metavar="DIR", help="default out/bench")
-    options = parser.parse_args(arguments)
-    if options.metrics_url and not options.target:
-        parser.error("--metrics-url belongs to --target; of its own server the address is known")
-    for flag in ("--server-cpus", "--models"):
-        if options.target and getattr(options, flag.removeprefix("--").replace("-", "_")):
-            parser.error(f"{flag} is for the server started here, not for one given by --target")
-    if options.clip and not options.clip.is_file():
-        parser.error(f"--clip {options.clip}: no such file")
-    return options
-
-
-def make_plan(options: argparse.Namespace, address: str) -> LoadPlan:
-    """The plan that the command line describes."""
-    default_s, default_warmup_s = (5.0, 1.0) if options.quick else (25.0, 3.0)
+def make_plan(options: argparse.Namespace) -> LoadPlan:
+    """The plan that the command line describes, without the server's address."""
     return LoadPlan(
-        address=address,
+        address="",
         sessions=options.sessions,
         fps=options.fps,
-        warmup_s=default_warmup_s if options.warmup_s is None else options.warmup_s,
-        measured_s=default_s if options.seconds is None else options.seconds,
+        warmup_s=options.warmup_s,
+        measured_s=options.seconds,
         arrivals=options.arrivals,
         seed=options.seed,
         model=options.model,
@@ -108,20 +49,26 @@ def make_plan(options: argparse.Namespace, address: str) -> LoadPlan:
         height=options.size.height,
         pixel_format=options.format,
         temporal=options.temporal,
+        policy=options.policy,
         clip=str(options.clip.resolve()) if options.clip else None,
     )
 
 
-def open_target(options: argparse.Namespace, out: Path) -> AbstractContextManager[Target]:
-    """The server to measure: a new one that is stopped at the end, or the one named.
+def open_bench(options: argparse.Namespace, console: Console) -> Bench:
+    """The server that the command line asks for, not started yet.
 
     Raises:
         TargetError: it cannot be had.
     """
-    if options.target:
-        return nullcontext(attach(options.target, options.metrics_url))
-    arguments = ["--models", str(options.models.resolve())] if options.models else []
-    return LocalServer(out / "server.log", arguments, cpus=options.server_cpus)
+    server = open_server(
+        target=options.target,
+        metrics_url=options.metrics_url,
+        log_path=options.out / "server.log",
+        models=options.models,
+        flags=options.server_flag,
+        cpus=options.server_cpus,
+    )
+    return Bench(server, options.clients, console)
 
 
 def measure(options: argparse.Namespace, command: list[str], console: Console) -> int:
@@ -130,37 +77,113 @@ def measure(options: argparse.Namespace, command: list[str], console: Console) -
     Raises:
         TargetError, LoadError, ScrapeError: it could not be carried out.
     """
-    out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
     machine = describe()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("starting the server", total=None)
-        with open_target(options, out) as target:
-            plan = make_plan(options, target.address)
-            progress.update(task, description="opening the sessions")
-
-            def show(share: float) -> None:
-                what = "warming up" if share * plan.duration_s < plan.warmup_s else "measuring"
-                progress.update(task, description=what, total=1.0, completed=share)
-
-            processes = options.clients or max(1, usable_cores() // 4)
-            finished: Finished = asyncio.run(conduct(plan, processes, target, show))
-    exit_status = target.exit_status if isinstance(target, LocalServer) else None
-    verdict = judge(finished.outcome.recorder, finished.outcome.frames["unanswered"], exit_status)
+    plan = make_plan(options)
+    steps = []
+    with open_bench(options, console) as bench:
+        main_run = bench.run(plan)
+        served = main_run["served"]
+        bare = bench.bare_engine(served["model"], served["engine"], options.server_cpus)
+        reference_fps = bare.get("fps") or plan.sessions * plan.fps
+        plans = ladder.steps(plan, reference_fps, options.ladder, STEP_WARMUP_S, options.step_s)
+        for number, step in enumerate(plans, 1):
+            steps.append(bench.step(step, f"load {number} of {len(plans)}: "))
     figures = report.build(
-        plan=plan,
-        finished=finished,
-        verdict=verdict,
-        machine=machine,
-        command=command,
-        server_exit_status=exit_status,
+        main=main_run, ladder=steps, bare_engine=bare, machine=machine, command=command, server=bench.facts()
     )
-    path = out / "report.json"
-    report.write_json(figures, path)
+    report.write_json(figures, options.out / "report.json")
+    (options.out / "report.html").write_text(page.render(figures), encoding="utf-8")
     report.print_report(figures, console)
-    console.print(f"report   {path}", highlight=False)
-    return OK if verdict.valid else INVALID
+    console.print(f"report   {options.out / 'report.html'}, {options.out / 'report.json'}", highlight=False)
+    return OK if figures["valid"] else INVALID
+
+
+def find_capacity(options: argparse.Namespace, console: Console) -> series.Series:
+    """The search that `--find-capacity` asks for.
+
+    Raises:
+        TargetError, ScrapeError: the server cannot be had, or is gone.
+    """
+    with open_bench(options, console) as bench:
+        return series.search_capacity(bench, make_plan(options), options.step_s)
+
+
+def sweep(options: argparse.Namespace, console: Console) -> series.Series:
+    """Every combination that `--sweep` names, each server started once.
+
+    Raises:
+        TargetError, ScrapeError: a server cannot be had, or is gone.
+    """
+    runs: list[tuple[str, Mapping[str, Any]]] = []
+    for _, group in groupby(options.cells, key=lambda cell: tuple(cell[1].server_flag)):
+        members = list(group)
+        with open_bench(members[0][1], console) as bench:
+            for name, cell in members:
+                step = bench.step(make_plan(cell), f"{len(runs) + 1} of {len(options.cells)}, {name}: ")
+                runs.append((name, step))
+    return series.Series("sweep", runs, f"{len(runs)} runs: {' x '.join(options.sweep)}", {"sweep": options.sweep})
+
+
+def report_series(
+    found: series.Series, machine: dict[str, object], out: Path, command: list[str], console: Console
+) -> int:
+    """Leave and show a series; the exit status is that of its worst run, but a search's tries may be short."""
+    figures = series.report_of(found, machine, command)
+    report.write_json(figures, out / "report.json")
+    (out / "report.html").write_text(series.render(figures), encoding="utf-8")
+    series.print_series(figures, console)
+    console.print(f"report   {out / 'report.html'}, {out / 'report.json'}", highlight=False)
+    if found.kind == "capacity":
+        return INVALID if found.values["generator_lagged"] else OK
+    return OK if all(run.get("valid", False) for _, run in found.runs) else INVALID
+
+
+def peers(options: argparse.Namespace, command: list[str], console: Console) -> int:
+    """The comparison that `--peers` asks for; the exit status.
+
+    Raises:
+        ContestError: it could not be made.
+    """
+    machine = describe()
+    conditions = contest.Conditions(
+        models=(options.models or ROOT / "engines" / "models").resolve(),
+        model=options.model or "medium",
+        tflite=tuple(file.resolve() for file in options.tflite),
+        data=options.peers.resolve(),
+        photos=options.photos,
+        takes_all_photos=options.all_photos,
+        frames=options.frames,
+        size=options.size,
+        clip=options.clip.resolve() if options.clip else None,
+        triton=options.triton,
+    )
+    with console.status("peers") as status:
+        measured = contest.hold(conditions, lambda name: status.update(name))
+    figures = contest.report_of(measured, conditions, machine, command)
+    report.write_json(figures, options.out / "report.json")
+    (options.out / "report.html").write_text(contest.render(figures), encoding="utf-8")
+    contest.print_contest(figures, console)
+    console.print(f"report   {options.out / 'report.html'}, {options.out / 'report.json'}", highlight=False)
+    return OK
+
+
+def do(options: argparse.Namespace, command: list[str], console: Console) -> int:
+    """What the command line asks for; the exit status.
+
+    Raises:
+        TargetError, LoadError, ScrapeError, CompareError, ContestError: it could not be done.
+    """
+    if options.compare:
+        print_comparison(options.compare, console)
+        return OK
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.peers:
+        return peers(options, command, console)
+    if options.find_capacity or options.sweep:
+        machine = describe()
+        found = find_capacity(options, console) if options.find_capacity else sweep(options, console)
+        return report_series(found, machine, options.out, command, console)
+    return measure(options, command, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,8 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        return measure(options, ["python", "benchmarks/run.py", *given], Console())
-    except (TargetError, LoadError, ScrapeError, OSError) as error:
+        return do(options, ["python", "benchmarks/run.py", *given], Console())
+    except (TargetError, LoadError, ScrapeError, CompareError, contest.ContestError, OSError) as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -182,29 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
-    return int(text)
-
-
-def _size(text: str) -> Size:
-    try:
-        return Size.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ with ``event=ready`` names the ports, SIGTERM drains, exit status 0.
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -53,6 +54,9 @@ class Usage:
 class Target:
     """A server at an address; what can be read of it depends on whether it is ours."""
 
+    #: How often its use of the machine is looked at during a run: reading the metrics page costs the server some ms.
+    sample_every_s = 5.0
+
     def __init__(self, address: str, metrics_url: str | None) -> None:
         self.address = address
         self.metrics_url = metrics_url
@@ -83,6 +87,8 @@ class Target:
 class LocalServer(Target):
     """`python -m service` as a child, on free ports; a context manager that stops it."""
 
+    sample_every_s = 1.0
+
     def __init__(
         self,
         log_path: Path,
@@ -105,7 +111,7 @@ class LocalServer(Target):
         self.log_path = log_path
         self.exit_status: int | None = None
         self._arguments = list(arguments)
-        self._cpus = None if cpus is None else _read_cpus(cpus)
+        self._cpus = None if cpus is None else read_cpus(cpus)
         self._environment = {**MALLOC_ENVIRONMENT, **os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -129,7 +135,7 @@ class LocalServer(Target):
             sys.executable, "-m", "service", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0",
             "--log-format", "logfmt", "--log-level", "info",
         ]  # fmt: skip
-        with self.log_path.open("wb") as log, _pinned(self._cpus):
+        with self.log_path.open("wb") as log, pinned(self._cpus):
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
             self._process = subprocess.Popen(
                 command + self._arguments,
@@ -170,6 +176,14 @@ class LocalServer(Target):
         status = self._process.poll() if self._process else None
         if status is not None:
             raise TargetError(f"the server ended with status {status}\n{self.log_tail()}")
+
+    def settings(self) -> dict[str, str]:
+        """The settings that it says it runs with, as its log has them; empty before it has said so."""
+        for line in self.log_path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if " event=starting " in line:
+                pairs = [word.partition("=") for word in shlex.split(line.partition(" event=starting ")[2])]
+                return {name: value for name, _, value in pairs}
+        return {}
 
     def log_tail(self) -> str:
         """The last lines of its log, indented."""
@@ -214,7 +228,12 @@ class LocalServer(Target):
         return self.exit_status
 
 
-def _read_cpus(text: str) -> set[int]:
+def read_cpus(text: str) -> set[int]:
+    """CPU numbers as ``0,2-3``.
+
+    Raises:
+        TargetError: it cannot be read.
+    """
     numbers: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
@@ -225,7 +244,7 @@ def _read_cpus(text: str) -> set[int]:
 
 
 @contextmanager
-def _pinned(cpus: set[int] | None) -> Iterator[None]:
+def pinned(cpus: set[int] | None) -> Iterator[None]:
     """Run on these CPUs meanwhile: a process started here inherits that, and counts its CPUs right from the start."""
     if cpus is None:
         yield

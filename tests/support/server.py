@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,11 +68,15 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    models: Path, *flags: str, environment: dict[str, str] | None = None, cwd: Path = ROOT
+    models: Path,
+    *flags: str,
+    environment: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+    program: Sequence[str] = ("-m", "service"),
 ) -> Iterator[RunningServer]:
     """Start the server that lies in ``cwd`` on free ports, wait until it is ready, and stop it at the end."""
     command = [
-        sys.executable, "-m", "service", "--port", "0", "--metrics-port", "0", "--models", str(models), *flags
+        sys.executable, *program, "--port", "0", "--metrics-port", "0", "--models", str(models), *flags
     ]  # fmt: skip
     process = subprocess.Popen(
         command,

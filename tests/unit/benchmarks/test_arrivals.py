@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.arrivals import NS_PER_S, Arrivals, paced_ns, plan_ns, poisson_ns
+from benchmarks.arrivals import NS_PER_S, SHORTEST_ABSENCE_S, Arrivals, churn_ns, paced_ns, plan_ns, poisson_ns
 
 
 def test_paced_times_lie_exactly_on_the_grid_even_after_an_hour() -> None:
@@ -38,11 +38,30 @@ def test_the_same_seed_gives_the_same_plan_and_a_further_session_changes_no_othe
 
 def test_paced_sessions_do_not_march_in_step() -> None:
     plan = plan_ns(Arrivals.PACED, sessions=20, fps=30, duration_s=1, seed=1)
-    phases = sorted(times[0] for times in plan)
+    phases = sorted(stays[0][0] for stays in plan)
     assert phases[0] >= 0
     assert phases[-1] < NS_PER_S / 30
     assert len(set(phases)) == 20
     assert phases[-1] - phases[0] > NS_PER_S / 30 / 2
+
+
+def test_bursty_sessions_all_send_at_the_same_instants() -> None:
+    plan = plan_ns(Arrivals.BURSTY, sessions=5, fps=30, duration_s=2, seed=4)
+    assert all(stays == plan[0] for stays in plan)
+    assert len(plan[0][0]) == 60
+
+
+def test_people_who_come_and_go_stay_and_are_away_as_long_as_is_said() -> None:
+    stays = churn_ns(fps=20, duration_s=20_000, rng=random.Random(2))
+    assert stays[0][0] == 0, "all are there at the start"
+    lengths_s = [(stay[-1] - stay[0]) / NS_PER_S + 1 / 20 for stay in stays]
+    absences_s = [(later[0] - earlier[-1]) / NS_PER_S - 1 / 20 for earlier, later in pairwise(stays)]
+    # About 2,500 stays; the standard error of the mean stay is 5 / 50 s, of the mean absence 1.5 / 50 s.
+    assert sum(lengths_s) / len(stays) == pytest.approx(6.0, abs=0.3)
+    assert sum(absences_s) / len(absences_s) == pytest.approx(2.0, abs=0.1)
+    assert min(absences_s) >= SHORTEST_ABSENCE_S - 1 / 20
+    assert {later - earlier for stay in stays for earlier, later in pairwise(stay)} == {50_000_000}
+    assert stays[-1][-1] < 20_000 * NS_PER_S
 
 
 @pytest.mark.parametrize(("sessions", "fps", "duration_s"), [(0, 30, 1), (1, 0, 1), (1, 30, 0), (1, float("nan"), 1)])

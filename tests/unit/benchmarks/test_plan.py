@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from benchmarks.arrivals import Arrivals
-from benchmarks.plan import LoadPlan, Outcome
+from benchmarks.plan import LoadPlan, Outcome, SessionFigures
 from benchmarks.recording import FrameTimes, Histogram
+from benchmarks.slices import Slice
 
 MS = 1_000_000
 
@@ -34,6 +35,7 @@ def test_every_session_is_run_by_exactly_one_process_and_the_shares_are_even(pro
     shares = plan(sessions=5).shares(processes)
     assert len(shares) == min(processes, 5)
     assert sorted(number for share in shares for number in share.numbers) == [0, 1, 2, 3, 4]
+    assert [share.is_first for share in shares] == [True] + [False] * (len(shares) - 1)
     lengths = [len(share.numbers) for share in shares]
     assert max(lengths) - min(lengths) <= 1
 
@@ -51,6 +53,9 @@ def outcome(latency_ms: float, dropped: int) -> Outcome:
         frames=Counter(sent=1 + dropped, masks=1),
         dropped=Counter(SUPERSEDED=dropped),
         on_time=Counter({"33.3": 1}),
+        join_ms=[latency_ms * 3],
+        sessions=[SessionFigures(dropped, 1 + dropped, 1, latency_ms, latency_ms, latency_ms)],
+        slices=[Slice(Counter({20_000: 1}), Counter(sent=1)) for _ in range(1 + dropped)],
     )
     times = FrameTimes(intended_ns=0, free_ns=0, started_ns=2 * MS)
     seen.recorder.sent(times)
@@ -68,6 +73,10 @@ def test_outcomes_of_two_processes_add_up() -> None:
     assert whole.dropped == Counter(SUPERSEDED=2)
     assert whole.on_time == Counter({"33.3": 2})
     assert whole.first_mask_ms == [40, 60]
+    assert whole.join_ms == [60, 90]
+    assert [session.session for session in whole.sessions] == [2, 0]
+    assert [one.counts["sent"] for one in whole.slices] == [2, 1, 1]
+    assert whole.slices[0].latency_us == {20_000: 2}
     assert whole.recorder.latency.count == 2
     assert whole.recorder.latency.max_ms == pytest.approx(30, rel=0.002)
     assert whole.recorder.from_send.max_ms == pytest.approx(28, rel=0.002)

@@ -1,0 +1,1 @@
+"""CPU time of each stage by itself (pytest-benchmark), held against a baseline by ratios: ``make bench``."""
