@@ -10,7 +10,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Packages whose version moves the figures.
-PACKAGES = ("grpcio", "protobuf", "numpy", "opencv-python-headless", "onnxruntime", "av", "hdrhistogram")
+PACKAGES = ("grpcio", "protobuf", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "av", "hdrhistogram")
 
 
 def describe() -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import cast
 
 import onnxruntime as ort
 
+from engines.files import loading, one_line, read_model_file
 from engines.graph import Port, check_graph
 from engines.metadata import MetadataError, ModelMetadata
 from engines.runner import EngineFailedError, ModelFileError, RunnerInfo, check_alpha, check_batch
@@ -33,9 +34,10 @@ class OnnxRuntimeCpuRunner:
         Raises:
             ModelFileError: the file is missing, not a model, or does not describe itself.
         """
-        session = _open_session(path)
-        metadata = _read_metadata(path, session)
-        self._input_name, self._output_name = _check_graph(path, session, metadata)
+        with loading(path, f"ONNX Runtime {ort.__version__}"):
+            session = _open_session(path)
+            metadata = _read_metadata(path, session)
+            self._input_name, self._output_name = _check_graph(path, session, metadata)
         self._session: ort.InferenceSession | None = session
         self._info = RunnerInfo(
             engine=NAME,
@@ -60,7 +62,9 @@ class OnnxRuntimeCpuRunner:
         try:
             outputs = session.run([self._output_name], {self._input_name: batch})
         except Exception as error:  # ONNX Runtime raises classes of its C++ side that share no other base
-            raise EngineFailedError(f"{NAME} failed on a batch of {batch.shape}: {error}") from error
+            raise EngineFailedError(
+                f"{NAME} failed with {self._info.path} on a batch of {batch.shape}: {one_line(error)}"
+            ) from error
         alpha = cast(AlphaBatch, outputs[0])
         check_alpha(self._info, batch, alpha)
         return alpha
@@ -71,8 +75,6 @@ class OnnxRuntimeCpuRunner:
 
 
 def _open_session(path: Path) -> ort.InferenceSession:
-    if not path.is_file():
-        raise ModelFileError(f"no model file {path}; see engines/models/README.md for what ships and how to train one")
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -80,10 +82,7 @@ def _open_session(path: Path) -> ort.InferenceSession:
     # Not session.set_denormal_as_zero: it changes the arithmetic of the thread that opens the model, for whatever else
     # runs there and in threads started from it, and not that of the threads that call `run`.
     options.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(str(path), options, providers=[PROVIDER])
-    except Exception as error:
-        raise ModelFileError(f"{path} is not a model that ONNX Runtime {ort.__version__} can load: {error}") from error
+    session = ort.InferenceSession(read_model_file(path), options, providers=[PROVIDER])
     if (providers := session.get_providers()) != [PROVIDER]:
         raise ModelFileError(f"{path} was opened on {providers}, asked for {[PROVIDER]}")
     return session

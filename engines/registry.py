@@ -24,32 +24,49 @@ class EngineEntry:
     """What in the module is called with (path, *, max_batch, concurrency)."""
     extra: str
     """The extra of this project that installs what it needs."""
+    caches: bool = False
+    """Whether it can keep what it makes of a model from start to start; the opener then takes ``cache``, a folder."""
 
 
 ENGINES: dict[str, EngineEntry] = {
     DEFAULT_ENGINE: EngineEntry("engines.onnxruntime_cpu", "OnnxRuntimeCpuRunner", "server"),
-    "openvino-f32": EngineEntry("engines.openvino_cpu", "open_f32", "openvino"),
-    "openvino-bf16": EngineEntry("engines.openvino_cpu", "open_bf16", "openvino"),
+    "openvino-f32": EngineEntry("engines.openvino_cpu", "open_f32", "openvino", caches=True),
+    "openvino-bf16": EngineEntry("engines.openvino_cpu", "open_bf16", "openvino", caches=True),
 }
 
 
-def open_runner(engine: str, path: Path, *, max_batch: int, concurrency: int) -> Runner:
+def open_runner(engine: str, path: Path, *, max_batch: int, concurrency: int, cache: Path | None = None) -> Runner:
     """Open a model file with the engine of that name.
 
+    Args:
+        engine: a name in `ENGINES`.
+        path: the model file.
+        max_batch: largest batch that the runner takes.
+        concurrency: how many threads are going to call it at once.
+        cache: folder for what the engine makes of the model; None: nothing is kept.
+
     Raises:
-        EngineUnavailableError: unknown name, or a package or a CPU feature that the engine needs is missing.
+        EngineUnavailableError: unknown name, or a package or a CPU feature that the engine needs is missing, or a cache
+            is asked of an engine that has none.
         ModelFileError: the file cannot be used.
+        EngineError: the cache cannot be used.
     """
     if engine not in ENGINES:
         raise EngineUnavailableError(f"unknown engine {engine!r}, known are {', '.join(sorted(ENGINES))}")
     entry = ENGINES[engine]
+    if cache is not None and not entry.caches:
+        caching = ", ".join(sorted(name for name, one in ENGINES.items() if one.caches))
+        raise EngineUnavailableError(
+            f"engine {engine} keeps nothing, and engine cache {cache} was asked for; leave it out, or take {caching}"
+        )
+    kept = {"cache": cache} if entry.caches else {}
     try:
         module = import_module(entry.module)
     except ImportError as error:
         raise EngineUnavailableError(
             f"engine {engine} needs a package that is not installed: {error.name}; install `humanseg[{entry.extra}]`"
         ) from error
-    runner: Runner = getattr(module, entry.opener)(path, max_batch=max_batch, concurrency=concurrency)
+    runner: Runner = getattr(module, entry.opener)(path, max_batch=max_batch, concurrency=concurrency, **kept)
     return runner
 
 

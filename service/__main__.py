@@ -31,6 +31,7 @@ def main() -> int:
             default=settings.default_model,
             max_batch=settings.max_batch,
             concurrency=settings.runner_threads,
+            cache=settings.engine_cache,
         )
     except EngineError as error:
         log.event("start_failed", level=logging.ERROR, reason=str(error))

@@ -57,10 +57,13 @@ class ModelCatalog:
             runner.close()
 
 
-def open_models(folder: Path, *, engine: str, default: str, max_batch: int, concurrency: int) -> ModelCatalog:
-    """Open and warm up every ``*.onnx`` of a folder.
+def open_models(
+    folder: Path, *, engine: str, default: str, max_batch: int, concurrency: int, cache: Path | None = None
+) -> ModelCatalog:
+    """Open and warm up every ``*.onnx`` of a folder; see `engines.registry.open_runner`.
 
     Raises:
+        EngineError: the cache cannot be used.
         EngineUnavailableError: the engine cannot run here.
         ModelFileError: no model there, one of them cannot be used, or two have the same name.
     """
@@ -69,7 +72,7 @@ def open_models(folder: Path, *, engine: str, default: str, max_batch: int, conc
         raise ModelFileError(f"no *.onnx in {folder}; train one with `python -m train.train`, or set --models")
     runners: dict[str, Runner] = {}
     for path in paths:
-        runner = open_runner(engine, path, max_batch=max_batch, concurrency=concurrency)
+        runner = open_runner(engine, path, max_batch=max_batch, concurrency=concurrency, cache=cache)
         name = runner.info.model.name
         if name in runners:
             raise ModelFileError(f"{path} and {runners[name].info.path} both call themselves {name!r}; remove one")

@@ -17,6 +17,7 @@ from humanseg.frames import largest_frame_bytes, message_limit_bytes
 ENVIRONMENT_PREFIX = "HUMANSEG_"
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_MODELS = REPOSITORY / "engines" / "models"
+_PATHS = (Path, Path | None)
 
 
 class SettingsError(ValueError):
@@ -45,6 +46,9 @@ class Settings:
     default_model: str = _setting("medium", "model of a config that names none")
     engine: str = _setting(
         DEFAULT_ENGINE, "engine that runs the models; never replaced in silence", choices=sorted(ENGINES)
+    )
+    engine_cache: Path | None = _setting(
+        None, "folder that keeps compiled models from start to start, for engines that compile (openvino-*)"
     )
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
@@ -184,16 +188,18 @@ def _read(item: "Field[Any]", text: object) -> object:
         raise ValueError(f"{word!r} is not known, allowed are {', '.join(choices)}")
     if not word:
         raise ValueError("must not be empty")
-    return Path(word) if item.type is Path else word
+    return Path(word) if item.type in _PATHS else word
 
 
 def _metavar(item: "Field[Any]") -> str:
     if item.metadata["choices"] is not None:
         return "|".join(item.metadata["choices"])
-    return {int: "N", float: "SECONDS", Path: "DIR"}.get(item.type, "TEXT")  # type: ignore[arg-type]
+    return "DIR" if item.type in _PATHS else {int: "N", float: "SECONDS"}.get(item.type, "TEXT")  # type: ignore[arg-type]
 
 
 def _show(value: object) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, Path) and value.is_relative_to(REPOSITORY):
         return str(value.relative_to(REPOSITORY))
     return str(value)

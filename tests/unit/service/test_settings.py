@@ -21,6 +21,8 @@ def test_every_kind_of_value_is_read() -> None:
         Path("somewhere"), 1.5, False, "json",
     )  # fmt: skip
     assert load_settings([], {"HUMANSEG_REFLECTION": "off"}).reflection is False
+    assert load_settings([], {}).engine_cache is None
+    assert load_settings([], {"HUMANSEG_ENGINE_CACHE": "/var/cache"}).engine_cache == Path("/var/cache")
 
 
 def test_all_complaints_come_together_and_name_value_and_what_is_allowed() -> None:
