@@ -10,14 +10,12 @@ from typing import cast
 import onnxruntime as ort
 
 from engines.files import loading, one_line, read_model_file
-from engines.graph import Port, check_graph
-from engines.metadata import MetadataError, ModelMetadata
+from engines.onnxruntime_model import check_ports, read_metadata
 from engines.runner import EngineFailedError, ModelFileError, RunnerInfo, check_alpha, check_batch
 from humanseg.vision.arrays import AlphaBatch, Batch
 
 NAME = "onnxruntime-cpu"
 PROVIDER = "CPUExecutionProvider"
-_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 class OnnxRuntimeCpuRunner:
@@ -36,8 +34,8 @@ class OnnxRuntimeCpuRunner:
         """
         with loading(path, f"ONNX Runtime {ort.__version__}"):
             session = _open_session(path)
-            metadata = _read_metadata(path, session)
-            self._input_name, self._output_name = _check_graph(path, session, metadata)
+            metadata = read_metadata(path, session)
+            self._input_name, self._output_name = check_ports(path, session, metadata)
         self._session: ort.InferenceSession | None = session
         self._info = RunnerInfo(
             engine=NAME,
@@ -86,21 +84,3 @@ def _open_session(path: Path) -> ort.InferenceSession:
     if (providers := session.get_providers()) != [PROVIDER]:
         raise ModelFileError(f"{path} was opened on {providers}, asked for {[PROVIDER]}")
     return session
-
-
-def _read_metadata(path: Path, session: ort.InferenceSession) -> ModelMetadata:
-    try:
-        return ModelMetadata.from_properties(session.get_modelmeta().custom_metadata_map)
-    except MetadataError as error:
-        raise ModelFileError(f"{path}: {error}") from error
-
-
-def _check_graph(path: Path, session: ort.InferenceSession, metadata: ModelMetadata) -> tuple[str, str]:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    check_graph(
-        path,
-        metadata,
-        [Port(port.name, _DTYPES.get(port.type, port.type), port.shape) for port in inputs],
-        [Port(port.name, _DTYPES.get(port.type, port.type), port.shape) for port in outputs],
-    )
-    return str(inputs[0].name), str(outputs[0].name)

@@ -25,13 +25,16 @@ class EngineEntry:
     extra: str
     """The extra of this project that installs what it needs."""
     caches: bool = False
-    """Whether it can keep what it makes of a model from start to start; the opener then takes ``cache``, a folder."""
+    """Whether it keeps what is made of a model, or runs what `engines.build` made; then the opener takes ``cache``."""
 
 
 ENGINES: dict[str, EngineEntry] = {
     DEFAULT_ENGINE: EngineEntry("engines.onnxruntime_cpu", "OnnxRuntimeCpuRunner", "server"),
     "openvino-f32": EngineEntry("engines.openvino_cpu", "open_f32", "openvino", caches=True),
     "openvino-bf16": EngineEntry("engines.openvino_cpu", "open_bf16", "openvino", caches=True),
+    "onnxruntime-cuda": EngineEntry("engines.onnxruntime_cuda", "OnnxRuntimeCudaRunner", "cuda"),
+    "tensorrt": EngineEntry("engines.tensorrt_gpu", "open_fp16", "tensorrt", caches=True),
+    "tensorrt-fp32": EngineEntry("engines.tensorrt_gpu", "open_fp32", "tensorrt", caches=True),
 }
 
 
@@ -43,12 +46,14 @@ def open_runner(engine: str, path: Path, *, max_batch: int, concurrency: int, ca
         path: the model file.
         max_batch: largest batch that the runner takes.
         concurrency: how many threads are going to call it at once.
-        cache: folder for what the engine makes of the model; None: nothing is kept.
+        cache: folder of what the engine makes of the model; None: nothing is kept, or where `engines.build` writes.
 
     Raises:
-        EngineUnavailableError: unknown name, or a package or a CPU feature that the engine needs is missing, or a cache
-            is asked of an engine that has none.
+        EngineUnavailableError: unknown name, or a package, a device or a CPU feature that the engine needs is missing,
+            or a cache is asked of an engine that has none.
         ModelFileError: the file cannot be used.
+        PlanError: the engine needs a plan, and there is none that fits.
+        EngineFailedError: a GPU refused it.
         EngineError: the cache cannot be used.
     """
     if engine not in ENGINES:

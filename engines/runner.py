@@ -54,6 +54,8 @@ class RunnerInfo:
     """How many threads may usefully call `Runner.run` at once."""
     own_threads: bool = False
     """Whether the engine computes in threads of its own: the caller's CPU time then says nothing of its cost."""
+    device: str = "CPU"
+    """Where it computes, for people: ``CPU``, ``GPU 0 NVIDIA L4 (compute capability 8.9), CUDA graph``."""
 
 
 class Runner(Protocol):

@@ -65,6 +65,7 @@ def open_models(
     Raises:
         EngineError: the cache cannot be used.
         EngineUnavailableError: the engine cannot run here.
+        PlanError: it needs built engines, and one that fits is not there.
         ModelFileError: no model there, one of them cannot be used, or two have the same name.
     """
     paths = sorted(folder.glob("*.onnx"))

@@ -76,7 +76,7 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
         metrics.ready.set(1)
         log.event(
             "ready", host=settings.host, port=port, metrics_port=endpoint.port, engine=settings.engine,
-            runners=settings.runner_threads,
+            device=catalog.infos[0].device, runners=settings.runner_threads,
             models=",".join(f"{info.model.name}@{info.model.version}" for info in catalog.infos),
         )  # fmt: skip
         lag = asyncio.create_task(_measure_loop_lag(metrics))

@@ -48,7 +48,9 @@ class Settings:
         DEFAULT_ENGINE, "engine that runs the models; never replaced in silence", choices=sorted(ENGINES)
     )
     engine_cache: Path | None = _setting(
-        None, "folder that keeps compiled models from start to start, for engines that compile (openvino-*)"
+        None,
+        "folder of compiled models: openvino-* keeps its own there from start to start, tensorrt* takes those that"
+        " python -m engines.build made (none: from out/engines)",
     )
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
