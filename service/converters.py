@@ -80,6 +80,7 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
         policy=_choice(FRAME_POLICY, message.frame_policy, "config.frame_policy", unknown),
         label=message.session_label,
         estimates=_choice(ESTIMATES, message.estimates, "config.estimates", unknown),
+        frame_deadline_ns=_deadline_ns(message),
     )
     if unknown:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
@@ -176,6 +177,7 @@ def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits)
 def config_message(config: StreamConfig) -> pb.SessionConfig:
     """A config that holds, every default filled in."""
     mask_size = config.mask_size or Size(0, 0)
+    deadline_ns = config.frame_deadline_ns
     return pb.SessionConfig(
         model=config.model,
         width=config.size.width,
@@ -190,6 +192,7 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         frame_policy=FRAME_POLICY.number(config.policy),
         session_label=config.label,
         estimates=ESTIMATES.number(config.estimates),
+        frame_deadline=None if deadline_ns is None else duration(deadline_ns * 1e-9),
     )
 
 
@@ -298,6 +301,13 @@ def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromMilliseconds(round(seconds * 1000))
     return message
+
+
+def _deadline_ns(message: pb.SessionConfig) -> int | None:
+    if not message.HasField("frame_deadline"):
+        return None
+    # Not ToNanoseconds, which raises where the parts are out of range: what is too long is named with the other faults.
+    return message.frame_deadline.seconds * 10**9 + message.frame_deadline.nanos
 
 
 def _choice(

@@ -26,6 +26,7 @@ from service.stages import StageClock
 from service.status import internal, to_status
 from service.stream_protocol import (
     CallError,
+    ConfigDefaults,
     ConfigEntry,
     ProtocolViolation,
     Reason,
@@ -64,6 +65,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._roster = roster
         self._metrics = metrics
         self._limits = limits
+        self._defaults = ConfigDefaults(frame_deadline_ns=round(settings.frame_deadline_s * 1e9) or None)
         self._limits_message = converters.limits_message(settings)
         self._timeouts = SessionTimeouts(settings.config_timeout_s, settings.idle_timeout_s, settings.write_timeout_s)
         self._models = {
@@ -83,7 +85,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             await _abort(context, error)
         session = Session(
             _new_id(),
-            StreamProtocol(self._catalog, self._limits),
+            StreamProtocol(self._catalog, self._limits, self._defaults),
             self._dispatcher,
             self._estimator,
             self._metrics,

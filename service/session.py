@@ -16,7 +16,7 @@ from humanseg.frames import FrameError
 from humanseg.vision.decode import DecodeError
 from service import log
 from service.converters import frame_task
-from service.dispatcher import Dispatcher, DispatcherClosed
+from service.dispatcher import Dispatcher, DispatcherClosed, FrameLate
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory
@@ -108,6 +108,7 @@ class Session:
         self._drain_ends_ns: int | None = None
         self._drained = False
         self._engine_failure_logged = False
+        self._hungry_since_ns: int | None = None
         self._work_ready = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -196,8 +197,17 @@ class Session:
     async def _segment(self, entry: FrameEntry) -> MaskAnswer | DropAnswer:
         clock = StageClock(entry.arrived_ns)
         clock.started()
+        if self._hungry_since_ns is None:
+            self._hungry_since_ns = entry.arrived_ns
+        allowed_ns = entry.config.frame_deadline_ns
         try:
-            mask = await self._dispatcher.segment(frame_task(entry), entry.config.model, self._memory, clock)
+            mask = await self._dispatcher.segment(
+                frame_task(entry), entry.config.model, self._memory, clock,
+                deadline_ns=None if allowed_ns is None else entry.arrived_ns + allowed_ns,
+                hungry_since_ns=self._hungry_since_ns,
+            )  # fmt: skip
+        except FrameLate as error:
+            return self._drop(entry, DropReason.LATE, f"frame {entry.frame_id}: {error}", clock)
         except (DecodeError, FrameError) as error:
             return self._drop(entry, DropReason.UNDECODABLE, f"frame {entry.frame_id}: {error}", clock)
         except EngineError as error:
@@ -207,6 +217,7 @@ class Session:
         except DispatcherClosed:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream") from None
         clock.answered()
+        self._hungry_since_ns = None
         if not self.masks:
             self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
         self.masks += 1

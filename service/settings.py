@@ -56,6 +56,10 @@ class Settings:
     write_timeout_s: float = _setting(
         10.0, "how long an answer may wait for a client that does not read", low=0.05, high=3600
     )
+    frame_deadline_s: float = _setting(
+        1.0, "how old a frame of a live stream may be when its mask is ready, where its config leaves it open; 0: any",
+        low=0, high=3600,
+    )  # fmt: skip
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))

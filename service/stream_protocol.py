@@ -34,6 +34,7 @@ ESTIMATES_WAITING = 4
 #: Estimates between two frames for the engine: were each as slow as the frames are fast, no mask would ever come.
 ESTIMATES_IN_A_ROW = 8
 LABEL_LIMIT = 64
+SHORTEST_DEADLINE_NS, LONGEST_DEADLINE_NS = 1_000_000, 3600 * 10**9
 
 
 class Reason(enum.Enum):
@@ -63,6 +64,7 @@ class DropReason(enum.Enum):
     BAD_SIZE = enum.auto()
     BAD_FIELD = enum.auto()
     ENGINE_FAILED = enum.auto()
+    LATE = enum.auto()
 
 
 class CallError(Exception):
@@ -146,6 +148,16 @@ class RequestedConfig:
     policy: FramePolicy | None = None
     label: str = ""
     estimates: Estimates | None = None
+    frame_deadline_ns: int | None = None
+    """0 is "none"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDefaults:
+    """What the operator decides where a config leaves it to the server."""
+
+    frame_deadline_ns: int | None = None
+    """For policy NEWEST; None: frames never become too late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +175,8 @@ class StreamConfig:
     policy: FramePolicy
     label: str
     estimates: Estimates
+    frame_deadline_ns: int | None
+    """How old a frame may be when its mask is ready, from its arrival; None: whatever it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +262,10 @@ class State(enum.Enum):
 class StreamProtocol:
     """One stream. Feed it with `receive_config`, `receive_frame` and `close_input`; take work with `next_entry`."""
 
-    def __init__(self, catalog: Catalog, limits: SizeLimits) -> None:
+    def __init__(self, catalog: Catalog, limits: SizeLimits, defaults: ConfigDefaults = ConfigDefaults()) -> None:
         self._catalog = catalog
         self._limits = limits
+        self._defaults = defaults
         self._state = State.OPEN
         self._config: StreamConfig | None = None
         self._last_frame_id: int | None = None
@@ -294,7 +309,7 @@ class StreamProtocol:
         """
         self._require_not_closed()
         try:
-            config = check_config(requested, self._catalog, self._limits)
+            config = check_config(requested, self._catalog, self._limits, self._defaults)
         except CallError as error:
             raise self._violation(error) from None
         self._entries.append(ConfigEntry(config, self._resets(config)))
@@ -425,7 +440,9 @@ class StreamProtocol:
                 self._entries[index] = entry.dropped()
 
 
-def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimits) -> StreamConfig:
+def check_config(
+    requested: RequestedConfig, catalog: Catalog, limits: SizeLimits, defaults: ConfigDefaults
+) -> StreamConfig:
     """Fill in the defaults and hold a config against the limits; all complaints come together.
 
     Raises:
@@ -441,6 +458,13 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         text = f"{requested.label[:LABEL_LIMIT]!r} ({len(requested.label)} characters) is not a label"
         fields.append(("config.session_label", f"{text}; allowed are up to {LABEL_LIMIT} printable ASCII characters"))
     mask_size = check_mask_size("config.", requested.mask_width, requested.mask_height, limits, fields)
+    policy = requested.policy or FramePolicy.NEWEST
+    deadline_ns = requested.frame_deadline_ns
+    if deadline_ns is None:
+        deadline_ns = defaults.frame_deadline_ns if policy is FramePolicy.NEWEST else None
+    elif deadline_ns != 0 and not SHORTEST_DEADLINE_NS <= deadline_ns <= LONGEST_DEADLINE_NS:
+        allowed = f"{SHORTEST_DEADLINE_NS / 1e9:g} to {LONGEST_DEADLINE_NS / 1e9:g} s, or 0 for none"
+        fields.append(("config.frame_deadline", f"{deadline_ns / 1e9:g} s is out of range, allowed are {allowed}"))
     if fields:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", fields)
     return StreamConfig(
@@ -452,9 +476,10 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         fusion=requested.fusion or TemporalFusion.HIGH,
         encoding=requested.encoding or MaskEncoding.ALPHA8,
         mask_size=mask_size,
-        policy=requested.policy or FramePolicy.NEWEST,
+        policy=policy,
         label=requested.label,
         estimates=requested.estimates or Estimates.OFF,
+        frame_deadline_ns=deadline_ns or None,
     )
 
 

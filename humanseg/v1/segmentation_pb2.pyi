@@ -296,6 +296,8 @@ class _DropReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DropReason.
     """An enum value in the frame that this server does not know."""
     DROP_REASON_ENGINE_FAILED: _DropReason.ValueType  # 6
     """The engine failed on this frame. The server's fault; its log knows more."""
+    DROP_REASON_LATE: _DropReason.ValueType  # 20
+    """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
     """Why a frame has no mask. The stream lives on after each of them."""
@@ -314,6 +316,8 @@ DROP_REASON_BAD_FIELD: DropReason.ValueType  # 5
 """An enum value in the frame that this server does not know."""
 DROP_REASON_ENGINE_FAILED: DropReason.ValueType  # 6
 """The engine failed on this frame. The server's fault; its log knows more."""
+DROP_REASON_LATE: DropReason.ValueType  # 20
+"""Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
 
 class _NoticeReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -422,6 +426,7 @@ class SessionConfig(message.Message):
     FRAME_POLICY_FIELD_NUMBER: builtins.int
     SESSION_LABEL_FIELD_NUMBER: builtins.int
     ESTIMATES_FIELD_NUMBER: builtins.int
+    FRAME_DEADLINE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -452,6 +457,15 @@ class SessionConfig(message.Message):
     """The client's own name for this session, for the server's log; at most 64 printable ASCII characters. Default empty."""
     estimates: Estimates.ValueType
     """Frames that are answered with an estimate instead of DROPPED. Default OFF."""
+    @builtins.property
+    def frame_deadline(self) -> duration_pb2.Duration:
+        """How old a frame may be, counted from its arrival at the server, when its mask is ready; at least 1 ms. A frame that
+        cannot make it is DROPPED (LATE) before the engine works on it, so that its time goes to a later one. A deadline
+        that leaves no room for the run under way and the frame's own can be kept by an idle engine only. Left out: the
+        server decides, which is one second (its operator's choice) under policy NEWEST and none under EVERY. 0, and left
+        out in an answer: none.
+        """
+
     def __init__(
         self,
         *,
@@ -468,10 +482,11 @@ class SessionConfig(message.Message):
         frame_policy: FramePolicy.ValueType = ...,
         session_label: builtins.str = ...,
         estimates: Estimates.ValueType = ...,
+        frame_deadline: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["frame_deadline", b"frame_deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["estimates", b"estimates", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
