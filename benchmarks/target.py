@@ -106,7 +106,10 @@ class LocalServer(Target):
         self.exit_status: int | None = None
         self._arguments = list(arguments)
         self._cpus = None if cpus is None else _read_cpus(cpus)
-        self._environment = {**MALLOC_ENVIRONMENT, **os.environ, **(environment or {})}
+        # What is measured is the load asked for, not what a server would let in.
+        self._environment = {
+            **MALLOC_ENVIRONMENT, "HUMANSEG_ADMISSION_LOAD": "0", **os.environ, **(environment or {})
+        }  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -66,6 +66,10 @@ class ServiceMetrics:
             "humanseg_loop_lag_seconds", "By how much the event loop woke up late", buckets=STAGE_EDGES_S,
             registry=self.registry,
         )  # fmt: skip
+        self.live_load = Gauge(
+            "humanseg_live_load_ratio", "Share of the engines' time that live streams take, as admission reckons",
+            registry=self.registry,
+        )  # fmt: skip
         self._engine = Gauge(
             "humanseg_engine_info", "Models served and the engine in use", ["model", "version", "engine"],
             registry=self.registry,

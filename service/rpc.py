@@ -14,6 +14,7 @@ from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from humanseg.vision.decode import DecodeError, TooLargeError
 from service import converters, log
+from service.admission import Admission
 from service.dispatcher import Dispatcher, DispatcherClosed
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
@@ -58,6 +59,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         roster: Roster,
         metrics: ServiceMetrics,
         limits: SizeLimits,
+        admission: Admission,
     ) -> None:
         self._catalog = catalog
         self._dispatcher = dispatcher
@@ -65,6 +67,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._roster = roster
         self._metrics = metrics
         self._limits = limits
+        self._admission = admission
+        self._max_stills = settings.max_stills
+        self._stills = 0
         self._defaults = ConfigDefaults(frame_deadline_ns=round(settings.frame_deadline_s * 1e9) or None)
         self._limits_message = converters.limits_message(settings)
         self._timeouts = SessionTimeouts(settings.config_timeout_s, settings.idle_timeout_s, settings.write_timeout_s)
@@ -90,6 +95,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._estimator,
             self._metrics,
             self._timeouts,
+            self._admission,
         )
 
         async def answer(reply: Answer) -> None:
@@ -122,7 +128,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     async def Segment(self, request: pb.SegmentRequest, context: StillContext) -> pb.SegmentResponse:  # noqa: N802
         """One still picture."""
         clock = StageClock(time.monotonic_ns())
+        self._stills += 1
         try:
+            self._require_room_for_still()
             response = await self._segment_still(request, clock)
         except CallError as error:
             self._metrics.stills.labels(error.reason.name.lower()).inc()
@@ -132,6 +140,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             request_id = _new_id()
             log.event("call_failed", level=logging.ERROR, error=error, request_id=request_id)
             await _abort(context, internal(request_id))
+        finally:
+            self._stills -= 1
         self._metrics.stills.labels("mask").inc()
         return response
 
@@ -140,6 +150,14 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         return pb.ListModelsResponse(
             models=[self._models[name] for name in self._catalog.names], limits=self._limits_message
         )
+
+    def _require_room_for_still(self) -> None:
+        if self._stills > self._max_stills:
+            raise CallError(
+                Reason.OVERLOADED,
+                f"{self._max_stills} still pictures are being segmented, more are not taken; send this one later",
+                metadata={"max_stills": str(self._max_stills)},
+            )
 
     async def _segment_still(self, request: pb.SegmentRequest, clock: StageClock) -> pb.SegmentResponse:
         task = converters.still_task(request, self._limits)

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from humanseg.v1 import segmentation_pb2 as pb
 from service import log
+from service.admission import Admission, AdmissionRules
 from service.dispatcher import Dispatcher
 from service.estimator import Estimator
 from service.metrics import MetricsEndpoint, ServiceMetrics
@@ -61,7 +62,8 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
     estimator = Estimator(catalog, limits, threads=settings.runner_threads)
     roster = Roster(metrics, settings.max_sessions)
     server = grpc.aio.server(options=channel_options(settings))
-    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits)
+    admission = Admission(AdmissionRules(settings.admission_load, settings.admission_fps, settings.runner_threads))
+    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits, admission)
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -79,7 +81,7 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
             runners=settings.runner_threads,
             models=",".join(f"{info.model.name}@{info.model.version}" for info in catalog.infos),
         )  # fmt: skip
-        lag = asyncio.create_task(_measure_loop_lag(metrics))
+        lag = asyncio.create_task(_measure_load(metrics, admission))
         signal_name = await stop
         metrics.ready.set(0)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
@@ -140,10 +142,11 @@ async def _drain(roster: Roster, drain_s: float) -> None:
         log.event("drain_incomplete", level=logging.WARNING, sessions=len(roster))
 
 
-async def _measure_loop_lag(metrics: ServiceMetrics) -> None:
+async def _measure_load(metrics: ServiceMetrics, admission: Admission) -> None:
     """A late wake-up means that something held the event loop: the first thing to look at when p99 grows."""
     with contextlib.suppress(asyncio.CancelledError):
         while True:
             before = time.monotonic()
             await asyncio.sleep(LOOP_LAG_INTERVAL_S)
+            metrics.live_load.set(admission.load(time.monotonic_ns()))
             metrics.loop_lag_seconds.observe(max(0.0, time.monotonic() - before - LOOP_LAG_INTERVAL_S))

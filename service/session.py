@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 from engines.runner import EngineError
 from humanseg.frames import FrameError
+from humanseg.options import FramePolicy
 from humanseg.vision.decode import DecodeError
 from service import log
+from service.admission import Admission
 from service.converters import frame_task
 from service.dispatcher import Dispatcher, DispatcherClosed, FrameLate
 from service.estimator import Estimator
@@ -92,6 +94,7 @@ class Session:
         estimator: Estimator,
         metrics: ServiceMetrics,
         timeouts: SessionTimeouts,
+        admission: Admission,
     ) -> None:
         self.session_id = session_id
         self.masks = 0
@@ -102,6 +105,7 @@ class Session:
         self._estimator = estimator
         self._metrics = metrics
         self._timeouts = timeouts
+        self._admission = admission
         self._memory = FusionMemory()
         self._opened_ns = self._last_message_ns = time.monotonic_ns()
         self._write_began_ns: int | None = None
@@ -145,6 +149,7 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._admission.leave(self)
         if self._drained:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream, which reaches another replica")
 
@@ -164,6 +169,7 @@ class Session:
                 self._protocol.receive_frame(message, now_ns)
             else:
                 self._protocol.receive_config(message)
+                self._ask_for_capacity(now_ns)
             self._work_ready.set()
             # mypy believes that the state is as it was above; `drain` may have closed it meanwhile.
             while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:  # type: ignore[comparison-overlap]
@@ -172,6 +178,14 @@ class Session:
                 self._last_message_ns = time.monotonic_ns()
         self._protocol.close_input()
         self._work_ready.set()
+
+    def _ask_for_capacity(self, now_ns: int) -> None:
+        """Raises CallError (OVERLOADED) where this session's config makes it a live stream that does not fit."""
+        config = self._protocol.config
+        if config is None or config.policy is not FramePolicy.NEWEST:
+            self._admission.leave(self)
+        else:
+            self._admission.admit(self, self._dispatcher.run_times.picture_ns.get(config.model, 0), now_ns)
 
     async def _work(self, answer: Callable[[Answer], Awaitable[None]]) -> None:
         while not self._protocol.finished:
@@ -218,6 +232,8 @@ class Session:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream") from None
         clock.answered()
         self._hungry_since_ns = None
+        picture_ns = self._dispatcher.run_times.picture_ns[entry.config.model]
+        self._admission.worked(self, picture_ns, time.monotonic_ns())
         if not self.masks:
             self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
         self.masks += 1

@@ -49,6 +49,11 @@ class Settings:
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
     max_sessions: int = _setting(64, "streams at once; more are refused", low=1, high=100_000)
+    admission_load: float = _setting(
+        0.9, "share of the engines' time up to which live streams are admitted; 0: no matter", low=0, high=100
+    )
+    admission_fps: float = _setting(30.0, "frames a second that a new stream is assumed to send", low=0.1, high=1000)
+    max_stills: int = _setting(32, "still pictures at once; more are refused", low=1, high=100_000)
     max_frame_px: int = _setting(1920 * 1088, "largest width * height of a frame or mask", low=1, high=2**26)
     max_side_px: int = _setting(4096, "largest side of a frame or mask", low=1, high=32_768)
     config_timeout_s: float = _setting(10.0, "how long a stream may stay silent before its config", low=0.05, high=3600)

@@ -53,6 +53,7 @@ class Reason(enum.Enum):
     DRAINING = enum.auto()
     INTERNAL = enum.auto()
     LIMIT_EXCEEDED = enum.auto()
+    OVERLOADED = enum.auto()
 
 
 class DropReason(enum.Enum):

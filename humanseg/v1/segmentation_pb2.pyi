@@ -372,6 +372,10 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 13
     """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 40
+    """RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
+    `load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` in google.rpc.ErrorInfo of every error status; its `domain` is "humanseg.v1". The name without the
@@ -406,6 +410,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 12
 """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 13
 """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
+"""RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
+`load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
+"""
 
 @typing.final
 class SessionConfig(message.Message):

@@ -77,7 +77,14 @@ def running_server(
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env={**os.environ, "GRPC_VERBOSITY": "ERROR", "PYTHONASYNCIODEBUG": "1", **(environment or {})},
+        env={
+            **os.environ,
+            "GRPC_VERBOSITY": "ERROR",
+            "PYTHONASYNCIODEBUG": "1",
+            # On a busy machine even a small model takes so long that a second session would be refused.
+            "HUMANSEG_ADMISSION_LOAD": "0",
+            **(environment or {}),
+        },
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
