@@ -66,6 +66,13 @@ class ServiceMetrics:
             "humanseg_loop_lag_seconds", "By how much the event loop woke up late", buckets=STAGE_EDGES_S,
             registry=self.registry,
         )  # fmt: skip
+        self._degraded = Gauge(
+            "humanseg_sessions_degraded", "Streams served so many steps below what they asked for", ["level"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._degrade_steps = Counter(
+            "humanseg_degrade_steps", "Steps of streams on the degrade ladder", ["direction"], registry=self.registry
+        )
         self.live_load = Gauge(
             "humanseg_live_load_ratio", "Share of the engines' time that live streams take, as admission reckons",
             registry=self.registry,
@@ -101,6 +108,19 @@ class ServiceMetrics:
     def frame_dropped(self, reason: str) -> None:
         """Count a frame without a mask."""
         self._frames.labels("dropped", reason.lower()).inc()
+
+    def degraded(self, before: int, after: int) -> None:
+        """Count a stream that goes from one level to another; 0 is as asked for."""
+        if before == after:
+            return
+        if before:
+            self._degraded.labels(str(before)).dec()
+        if after:
+            self._degraded.labels(str(after)).inc()
+
+    def degrade_step(self, *, went_down: bool) -> None:
+        """Count a step that the load made."""
+        self._degrade_steps.labels("down" if went_down else "up").inc()
 
     def fusion_reset(self, reason: str) -> None:
         """Count a fusion state given up."""

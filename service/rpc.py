@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from humanseg.vision.decode import DecodeError, TooLargeError
 from service import converters, log
 from service.admission import Admission
+from service.degrade import Ladder, LadderRules
 from service.dispatcher import Dispatcher, DispatcherClosed
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
@@ -29,6 +31,7 @@ from service.stream_protocol import (
     CallError,
     ConfigDefaults,
     ConfigEntry,
+    DegradeEntry,
     ProtocolViolation,
     Reason,
     SizeLimits,
@@ -70,7 +73,12 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._admission = admission
         self._max_stills = settings.max_stills
         self._stills = 0
-        self._defaults = ConfigDefaults(frame_deadline_ns=round(settings.frame_deadline_s * 1e9) or None)
+        self._defaults = ConfigDefaults(
+            frame_deadline_ns=round(settings.frame_deadline_s * 1e9) or None, degrades=settings.degrade
+        )
+        self._ladder_rules = LadderRules(
+            window_ns=round(settings.degrade_after_s * 1e9), calm_ns=round(settings.restore_after_s * 1e9)
+        )
         self._limits_message = converters.limits_message(settings)
         self._timeouts = SessionTimeouts(settings.config_timeout_s, settings.idle_timeout_s, settings.write_timeout_s)
         self._models = {
@@ -96,6 +104,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._metrics,
             self._timeouts,
             self._admission,
+            Ladder(self._ladder_rules, jitter=random.random()),
+            self._catalog.names,
         )
 
         async def answer(reply: Answer) -> None:
@@ -182,13 +192,15 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
                 model = self._models[reply.config.model]
                 return CutResponse(converters.accepted_message(reply, model, self._limits_message))
             case MaskAnswer():
-                return CutResponse(converters.mask_message(reply.entry, reply.mask, reply.clock), reply.mask.payload)
+                message = converters.mask_message(reply.entry, reply.mask, reply.clock, reply.level)
+                return CutResponse(message, reply.mask.payload)
             case EstimateAnswer():
-                return CutResponse(
-                    converters.estimate_message(reply.entry, reply.mask, reply.clock), reply.mask.payload
-                )
+                message = converters.estimate_message(reply.entry, reply.mask, reply.clock, reply.level)
+                return CutResponse(message, reply.mask.payload)
             case DropAnswer():
                 return CutResponse(converters.dropped_message(reply.entry, reply.reason, reply.detail, reply.clock))
+            case DegradeEntry():
+                return CutResponse(converters.degrade_message(reply))
             case _:
                 return CutResponse(converters.notice_message(reply))
 

@@ -8,16 +8,17 @@ loses memory on each read that is cancelled, so the watch ends the whole stream 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from engines.runner import EngineError
 from humanseg.frames import FrameError
-from humanseg.options import FramePolicy
+from humanseg.options import Estimates, FramePolicy
 from humanseg.vision.decode import DecodeError
 from service import log
 from service.admission import Admission
 from service.converters import frame_task
+from service.degrade import Fate, Ladder, rungs
 from service.dispatcher import Dispatcher, DispatcherClosed, FrameLate
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
@@ -26,6 +27,7 @@ from service.stages import StageClock
 from service.stream_protocol import (
     CallError,
     ConfigEntry,
+    DegradeEntry,
     DropEntry,
     DropReason,
     EstimateEntry,
@@ -35,6 +37,7 @@ from service.stream_protocol import (
     ReceivedFrame,
     RequestedConfig,
     State,
+    StreamConfig,
     StreamProtocol,
 )
 
@@ -58,6 +61,7 @@ class MaskAnswer:
     entry: FrameEntry
     mask: EncodedMask
     clock: StageClock
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class EstimateAnswer:
     entry: FrameEntry
     mask: EncodedMask
     clock: StageClock
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class DropAnswer:
     clock: StageClock
 
 
-Answer = ConfigEntry | NoticeEntry | MaskAnswer | EstimateAnswer | DropAnswer
+Answer = ConfigEntry | NoticeEntry | DegradeEntry | MaskAnswer | EstimateAnswer | DropAnswer
 Incoming = RequestedConfig | ReceivedFrame
 
 
@@ -95,6 +100,8 @@ class Session:
         metrics: ServiceMetrics,
         timeouts: SessionTimeouts,
         admission: Admission,
+        ladder: Ladder,
+        served: Sequence[str],
     ) -> None:
         self.session_id = session_id
         self.masks = 0
@@ -106,6 +113,8 @@ class Session:
         self._metrics = metrics
         self._timeouts = timeouts
         self._admission = admission
+        self._ladder = ladder
+        self._served = served
         self._memory = FusionMemory()
         self._opened_ns = self._last_message_ns = time.monotonic_ns()
         self._write_began_ns: int | None = None
@@ -150,6 +159,7 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._admission.leave(self)
+            self._metrics.degraded(self._ladder.level, 0)
         if self._drained:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream, which reaches another replica")
 
@@ -187,6 +197,29 @@ class Session:
         else:
             self._admission.admit(self, self._dispatcher.run_times.picture_ns.get(config.model, 0), now_ns)
 
+    def _choose_rungs(self, config: StreamConfig) -> None:
+        """In its turn among the frames: those before it belong to the config before."""
+        before = self._ladder.level
+        if self._ladder.configure(rungs(config, self._served)):
+            self._tell_level(before)
+
+    def _saw(self, fate: Fate) -> None:
+        """A frame meant for the engine was answered: perhaps the level does not fit any more."""
+        before = self._ladder.level
+        if self._ladder.saw(fate, time.monotonic_ns()):
+            self._metrics.degrade_step(went_down=self._ladder.level > before)
+            self._tell_level(before)
+
+    def _tell_level(self, before: int) -> None:
+        level, rung = self._ladder.level, self._ladder.rung
+        self._metrics.degraded(before, level)
+        self._protocol.degrade(DegradeEntry(level > before, level, rung.model, rung.every_second))
+        self._work_ready.set()
+        log.event(
+            "level_changed", session=self.session_id, label=self.label, steps_below=level, model=rung.model,
+            every_second=rung.every_second,
+        )  # fmt: skip
+
     async def _work(self, answer: Callable[[Answer], Awaitable[None]]) -> None:
         while not self._protocol.finished:
             entry = self._protocol.next_entry()
@@ -202,6 +235,11 @@ class Session:
                     reply = await self._estimate(entry)
                 case DropEntry():
                     reply = self._drop(entry, entry.reason, entry.detail, StageClock(entry.arrived_ns))
+                    if entry.reason is DropReason.SUPERSEDED:
+                        self._saw(Fate.SUPERSEDED)
+                case ConfigEntry():
+                    self._choose_rungs(entry.config)
+                    reply = entry
                 case _:
                     reply = entry
             self._write_began_ns = time.monotonic_ns()
@@ -214,13 +252,18 @@ class Session:
         if self._hungry_since_ns is None:
             self._hungry_since_ns = entry.arrived_ns
         allowed_ns = entry.config.frame_deadline_ns
+        rung, level = self._ladder.rung, self._ladder.level
+        task = frame_task(entry)
+        if rung.every_second:
+            task = replace(task, estimates=Estimates.SUPERSEDED)  # the next frame may want this one's mask
         try:
             mask = await self._dispatcher.segment(
-                frame_task(entry), entry.config.model, self._memory, clock,
+                task, rung.model, self._memory, clock,
                 deadline_ns=None if allowed_ns is None else entry.arrived_ns + allowed_ns,
                 hungry_since_ns=self._hungry_since_ns,
             )  # fmt: skip
         except FrameLate as error:
+            self._saw(Fate.LATE)
             return self._drop(entry, DropReason.LATE, f"frame {entry.frame_id}: {error}", clock)
         except (DecodeError, FrameError) as error:
             return self._drop(entry, DropReason.UNDECODABLE, f"frame {entry.frame_id}: {error}", clock)
@@ -232,7 +275,8 @@ class Session:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream") from None
         clock.answered()
         self._hungry_since_ns = None
-        picture_ns = self._dispatcher.run_times.picture_ns[entry.config.model]
+        self._saw(Fate.MASK)
+        picture_ns = self._dispatcher.run_times.picture_ns[rung.model]
         self._admission.worked(self, picture_ns, time.monotonic_ns())
         if not self.masks:
             self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
@@ -240,22 +284,26 @@ class Session:
         self._metrics.frame_answered(clock)
         if mask.reset is not None:
             self._metrics.fusion_reset(mask.reset.name)
-        return MaskAnswer(entry, mask, clock)
+        return MaskAnswer(entry, mask, clock, level)
 
-    async def _estimate(self, entry: EstimateEntry) -> EstimateAnswer | DropAnswer:
-        frame = entry.frame
+    async def _estimate(self, entry: EstimateEntry) -> MaskAnswer | EstimateAnswer | DropAnswer:
+        frame, level = entry.frame, self._ladder.level
         clock = StageClock(frame.arrived_ns)
         clock.started()
         try:
-            mask = await self._estimator.estimate(frame_task(frame), frame.config.model, self._memory, clock)
+            mask = await self._estimator.estimate(frame_task(frame), self._ladder.rung.model, self._memory, clock)
         except (DecodeError, FrameError) as error:
             return self._drop(frame, DropReason.UNDECODABLE, f"frame {frame.frame_id}: {error}", clock)
+        if not entry.is_skipped:
+            self._saw(Fate.SUPERSEDED)
+        elif mask is None:
+            return await self._segment(frame)
         if mask is None:
             return self._drop(frame, DropReason.SUPERSEDED, entry.detail, clock)
         clock.answered()
         self.estimates += 1
         self._metrics.frame_estimated(clock)
-        return EstimateAnswer(frame, mask, clock)
+        return EstimateAnswer(frame, mask, clock, level)
 
     def _drop(self, entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> DropAnswer:
         clock.answered()

@@ -65,6 +65,9 @@ class Settings:
         1.0, "how old a frame of a live stream may be when its mask is ready, where its config leaves it open; 0: any",
         low=0, high=3600,
     )  # fmt: skip
+    degrade: bool = _setting(True, "smaller models and fewer frames for live streams under overload")
+    degrade_after_s: float = _setting(2.0, "overload of a stream after which it is degraded", low=0.05, high=3600)
+    restore_after_s: float = _setting(10.0, "calm of a stream after which it is restored a step", low=0.05, high=3600)
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.masks import MaskEncoding
-from humanseg.options import Estimates, FramePolicy, TemporalFusion
+from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
@@ -151,6 +151,7 @@ class RequestedConfig:
     estimates: Estimates | None = None
     frame_deadline_ns: int | None = None
     """0 is "none"."""
+    degradation: Degradation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,8 @@ class ConfigDefaults:
 
     frame_deadline_ns: int | None = None
     """For policy NEWEST; None: frames never become too late."""
+    degrades: bool = True
+    """Whether streams may be degraded at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,7 @@ class StreamConfig:
     estimates: Estimates
     frame_deadline_ns: int | None
     """How old a frame may be when its mask is ready, from its arrival; None: whatever it takes."""
+    degradation: Degradation
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +239,8 @@ class EstimateEntry:
     frame: FrameEntry
     detail: str
     """Why the network does not see it."""
+    is_skipped: bool = False
+    """The stream is degraded and this is its every second frame; without a mask to carry it goes to the network."""
 
     def dropped(self) -> DropEntry:
         """The same frame without a mask."""
@@ -249,7 +255,17 @@ class NoticeEntry:
     time_left_s: float
 
 
-Entry = ConfigEntry | FrameEntry | EstimateEntry | DropEntry | NoticeEntry
+@dataclass(frozen=True, slots=True)
+class DegradeEntry:
+    """Tell the client that its stream is served at another level from here on."""
+
+    went_down: bool
+    level: int
+    model: str
+    every_second: bool
+
+
+Entry = ConfigEntry | FrameEntry | EstimateEntry | DropEntry | NoticeEntry | DegradeEntry
 
 
 class State(enum.Enum):
@@ -273,6 +289,8 @@ class StreamProtocol:
         self._entries: deque[Entry] = deque()
         self._waiting_frames = 0
         self._estimates_in_a_row = 0
+        self._skips_every_second = False
+        self._skipped_last = False
 
     @property
     def state(self) -> State:
@@ -336,10 +354,23 @@ class StreamProtocol:
         self._last_frame_id = frame.frame_id
         checked = self._check_frame(frame, config, now_ns)
         if isinstance(checked, FrameEntry):
+            if self._skips_every_second and config.policy is FramePolicy.NEWEST and not self._skipped_last:
+                detail = f"frame {frame.frame_id}: the stream is degraded, every second frame is left out"
+                self._entries.append(EstimateEntry(checked, detail, is_skipped=True))
+                self._skipped_last = True
+                return
+            self._skipped_last = False
             if config.policy is FramePolicy.NEWEST:
                 self._supersede_waiting(frame.frame_id)
             self._waiting_frames += 1
         self._entries.append(checked)
+
+    def degrade(self, change: DegradeEntry) -> None:
+        """Serve the frames that come from now on at another level, and tell the client in turn."""
+        self._skips_every_second = change.every_second
+        self._skipped_last = False
+        if self._state is not State.CLOSED:
+            self._entries.append(change)
 
     def notify_draining(self, time_left_s: float) -> None:
         """Tell the client, in turn, that the server stops."""
@@ -481,7 +512,17 @@ def check_config(
         label=requested.label,
         estimates=requested.estimates or Estimates.OFF,
         frame_deadline_ns=deadline_ns or None,
+        degradation=_degradation(requested, policy, defaults),
     )
+
+
+def _degradation(requested: RequestedConfig, policy: FramePolicy, defaults: ConfigDefaults) -> Degradation:
+    if policy is not FramePolicy.NEWEST or not defaults.degrades:
+        return Degradation.OFF
+    if requested.degradation is not None:
+        return requested.degradation
+    # By itself the server sends no estimates: clients of earlier releases know them only where they asked.
+    return Degradation.MODEL_AND_RATE if requested.estimates is Estimates.SUPERSEDED else Degradation.MODEL
 
 
 def check_mask_size(

@@ -81,8 +81,11 @@ def running_server(
             **os.environ,
             "GRPC_VERBOSITY": "ERROR",
             "PYTHONASYNCIODEBUG": "1",
-            # On a busy machine even a small model takes so long that a second session would be refused.
+            # On a busy machine even a small model takes so long that a second session would be refused, and a stream
+            # that floods on purpose would be degraded or its frames late; tests of that ask for it.
             "HUMANSEG_ADMISSION_LOAD": "0",
+            "HUMANSEG_DEGRADE": "false",
+            "HUMANSEG_FRAME_DEADLINE_S": "0",
             **(environment or {}),
         },
         stderr=subprocess.PIPE,
