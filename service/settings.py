@@ -47,6 +47,7 @@ class Settings:
         DEFAULT_ENGINE, "engine that runs the models; never replaced in silence", choices=sorted(ENGINES)
     )
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
+    workers: int = _setting(1, "server processes behind the port; threads and sessions are dealt out", low=1, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
     max_sessions: int = _setting(64, "streams at once; more are refused", low=1, high=100_000)
     admission_load: float = _setting(
@@ -87,6 +88,19 @@ class Settings:
     def max_message_bytes(self) -> int:
         """gRPC's limit, derived from the largest frame; also what one stream can make the server hold at a time."""
         return message_limit_bytes(self.max_frame_px)
+
+    def to_plain(self) -> dict[str, object]:
+        """All settings as values that JSON knows, for another process."""
+        return self.for_log()
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, object]) -> "Settings":
+        """Read what `to_plain` wrote."""
+        read = dict(values)
+        for item in fields(cls):
+            if item.type is Path:
+                read[item.name] = Path(str(read[item.name]))
+        return cls(**read)  # type: ignore[arg-type]  # each value has the type that its field had
 
     def for_log(self) -> dict[str, object]:
         """All settings, as they hold."""
