@@ -26,6 +26,7 @@ class DropReason(enum.Enum):
     BAD_SIZE = enum.auto()
     BAD_FIELD = enum.auto()
     ENGINE_FAILED = enum.auto()
+    LATE = enum.auto()
 
 
 class StateReset(enum.Enum):
@@ -45,6 +46,8 @@ class NoticeReason(enum.Enum):
 
     UNKNOWN = enum.auto()
     DRAINING = enum.auto()
+    DEGRADED = enum.auto()
+    RESTORED = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +120,22 @@ class MaskAnswer:
     alpha8: Alpha8
     reset: StateReset | None
     times: StageTimes
+    degrade_level: int = 0
+    """By how many steps the stream is served below what it asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
     """A frame that the network did not see, with an earlier frame's mask carried along the optical flow.
 
-    Only where `SessionConfig.estimates` asks for it; ``alpha8`` as in `MaskAnswer`.
+    Only where `SessionConfig.estimates` or `SessionConfig.degradation` asks for it; ``alpha8`` as in `MaskAnswer`.
     """
 
     frame_id: int
     capture_time_us: int
     alpha8: Alpha8
     times: StageTimes
+    degrade_level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +151,17 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A word from the server; the stream will be served for ``time_left_s`` more."""
+    """A word from the server.
+
+    DRAINING: the stream will be served for ``time_left_s`` more. DEGRADED and RESTORED: it is served ``degrade_level``
+    steps below what it asked for from here on, by ``model``, and every second frame estimated where it says so.
+    """
 
     reason: NoticeReason
     time_left_s: float
+    degrade_level: int = 0
+    model: str = ""
+    every_second: bool = False
 
 
 #: What iterating over a stream yields.
@@ -179,7 +192,8 @@ def read_answer(message: pb.StreamSegmentResponse) -> Answer | None:
         case "notice":
             notice = message.notice
             reason = _member(NoticeReason, pb.NoticeReason.DESCRIPTOR, notice.reason)
-            return Notice(reason, notice.time_left.ToTimedelta().total_seconds())
+            left_s = notice.time_left.ToTimedelta().total_seconds()
+            return Notice(reason, left_s, notice.degrade_level, notice.model, notice.every_second)
         case _:
             return None
 
@@ -219,9 +233,9 @@ def _read_result(message: pb.FrameResult) -> MaskAnswer | Estimated | Dropped:
     # `message.mask` is read once: every access of a bytes field copies it.
     alpha8 = decode_mask(message.mask, encoding, Size(message.mask_width, message.mask_height))
     if message.outcome == pb.FRAME_OUTCOME_ESTIMATE:
-        return Estimated(message.frame_id, message.capture_time_us, alpha8, times)
+        return Estimated(message.frame_id, message.capture_time_us, alpha8, times, message.degrade_level)
     reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None
-    return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times)
+    return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times, message.degrade_level)
 
 
 def _read_times(message: pb.StageTimes) -> StageTimes:

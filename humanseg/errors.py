@@ -149,6 +149,7 @@ _BY_REASON: dict[str, type[SegmentationError]] = {
     "DRAINING": ServerDrainingError,
     "INTERNAL": ServerFaultError,
     "LIMIT_EXCEEDED": LimitExceededError,
+    "OVERLOADED": OverloadedError,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[SegmentationError]] = {

@@ -13,6 +13,7 @@ from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
 from humanseg.options import Estimates, TemporalFusion
 from humanseg.proto_enums import (
+    DEGRADATION,
     ESTIMATES,
     FRAME_POLICY,
     MASK_ENCODING,
@@ -33,6 +34,7 @@ from service.stages import STAGES, Stage, StageClock
 from service.stream_protocol import (
     CallError,
     ConfigEntry,
+    DegradeEntry,
     DropEntry,
     DropReason,
     FrameEntry,
@@ -80,6 +82,8 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
         policy=_choice(FRAME_POLICY, message.frame_policy, "config.frame_policy", unknown),
         label=message.session_label,
         estimates=_choice(ESTIMATES, message.estimates, "config.estimates", unknown),
+        frame_deadline_ns=_deadline_ns(message),
+        degradation=_choice(DEGRADATION, message.degradation, "config.degradation", unknown),
     )
     if unknown:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
@@ -176,6 +180,7 @@ def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits)
 def config_message(config: StreamConfig) -> pb.SessionConfig:
     """A config that holds, every default filled in."""
     mask_size = config.mask_size or Size(0, 0)
+    deadline_ns = config.frame_deadline_ns
     return pb.SessionConfig(
         model=config.model,
         width=config.size.width,
@@ -190,20 +195,22 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         frame_policy=FRAME_POLICY.number(config.policy),
         session_label=config.label,
         estimates=ESTIMATES.number(config.estimates),
+        degradation=DEGRADATION.number(config.degradation),
+        frame_deadline=None if deadline_ns is None else duration(deadline_ns * 1e-9),
     )
 
 
-def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock) -> pb.StreamSegmentResponse:
+def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock, level: int) -> pb.StreamSegmentResponse:
     """All about a frame's mask but its bytes."""
     response = pb.StreamSegmentResponse()
-    _fill_result(response.result, entry, pb.FRAME_OUTCOME_MASK, mask, clock)
+    _fill_result(response.result, entry, pb.FRAME_OUTCOME_MASK, mask, clock, level)
     return response
 
 
-def estimate_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock) -> pb.StreamSegmentResponse:
+def estimate_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock, level: int) -> pb.StreamSegmentResponse:
     """All about a frame's mask as it is likely to be, made without the network, but its bytes."""
     response = pb.StreamSegmentResponse()
-    _fill_result(response.result, entry, pb.FRAME_OUTCOME_ESTIMATE, mask, clock)
+    _fill_result(response.result, entry, pb.FRAME_OUTCOME_ESTIMATE, mask, clock, level)
     return response
 
 
@@ -213,12 +220,14 @@ def _fill_result(
     outcome: "pb.FrameOutcome.ValueType",
     mask: EncodedMask,
     clock: StageClock,
+    level: int,
 ) -> None:
     result.frame_id = entry.frame_id
     result.capture_time_us = entry.capture_time_us
     result.outcome = outcome
     result.mask_encoding = MASK_ENCODING.number(mask.encoding)
     result.mask_width, result.mask_height = mask.size
+    result.degrade_level = level
     result.reset = _STATE_RESET.number(mask.reset)
     _fill_times(result.times, clock)
 
@@ -242,6 +251,17 @@ def dropped_message(
 def notice_message(entry: NoticeEntry) -> pb.StreamSegmentResponse:
     """The server stops soon."""
     notice = pb.Notice(reason=pb.NOTICE_REASON_DRAINING, time_left=duration(entry.time_left_s))
+    return pb.StreamSegmentResponse(notice=notice)
+
+
+def degrade_message(entry: DegradeEntry) -> pb.StreamSegmentResponse:
+    """The stream is served at another level."""
+    notice = pb.Notice(
+        reason=pb.NOTICE_REASON_DEGRADED if entry.went_down else pb.NOTICE_REASON_RESTORED,
+        degrade_level=entry.level,
+        model=entry.model,
+        every_second=entry.every_second,
+    )
     return pb.StreamSegmentResponse(notice=notice)
 
 
@@ -298,6 +318,13 @@ def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromMilliseconds(round(seconds * 1000))
     return message
+
+
+def _deadline_ns(message: pb.SessionConfig) -> int | None:
+    if not message.HasField("frame_deadline"):
+        return None
+    # Not ToNanoseconds, which raises where the parts are out of range: what is too long is named with the other faults.
+    return message.frame_deadline.seconds * 10**9 + message.frame_deadline.nanos
 
 
 def _choice(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -14,6 +15,8 @@ from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from humanseg.vision.decode import DecodeError, TooLargeError
 from service import converters, log
+from service.admission import Admission
+from service.degrade import Ladder, LadderRules
 from service.dispatcher import Dispatcher, DispatcherClosed
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
@@ -26,7 +29,9 @@ from service.stages import StageClock
 from service.status import internal, to_status
 from service.stream_protocol import (
     CallError,
+    ConfigDefaults,
     ConfigEntry,
+    DegradeEntry,
     ProtocolViolation,
     Reason,
     SizeLimits,
@@ -57,6 +62,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         roster: Roster,
         metrics: ServiceMetrics,
         limits: SizeLimits,
+        admission: Admission,
     ) -> None:
         self._catalog = catalog
         self._dispatcher = dispatcher
@@ -64,6 +70,15 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._roster = roster
         self._metrics = metrics
         self._limits = limits
+        self._admission = admission
+        self._max_stills = settings.max_stills
+        self._stills = 0
+        self._defaults = ConfigDefaults(
+            frame_deadline_ns=round(settings.frame_deadline_s * 1e9) or None, degrades=settings.degrade
+        )
+        self._ladder_rules = LadderRules(
+            window_ns=round(settings.degrade_after_s * 1e9), calm_ns=round(settings.restore_after_s * 1e9)
+        )
         self._limits_message = converters.limits_message(settings)
         self._timeouts = SessionTimeouts(settings.config_timeout_s, settings.idle_timeout_s, settings.write_timeout_s)
         self._models = {
@@ -83,11 +98,14 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             await _abort(context, error)
         session = Session(
             _new_id(),
-            StreamProtocol(self._catalog, self._limits),
+            StreamProtocol(self._catalog, self._limits, self._defaults),
             self._dispatcher,
             self._estimator,
             self._metrics,
             self._timeouts,
+            self._admission,
+            Ladder(self._ladder_rules, jitter=random.random()),
+            self._catalog.names,
         )
 
         async def answer(reply: Answer) -> None:
@@ -120,7 +138,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     async def Segment(self, request: pb.SegmentRequest, context: StillContext) -> pb.SegmentResponse:  # noqa: N802
         """One still picture."""
         clock = StageClock(time.monotonic_ns())
+        self._stills += 1
         try:
+            self._require_room_for_still()
             response = await self._segment_still(request, clock)
         except CallError as error:
             self._metrics.stills.labels(error.reason.name.lower()).inc()
@@ -130,6 +150,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             request_id = _new_id()
             log.event("call_failed", level=logging.ERROR, error=error, request_id=request_id)
             await _abort(context, internal(request_id))
+        finally:
+            self._stills -= 1
         self._metrics.stills.labels("mask").inc()
         return response
 
@@ -138,6 +160,14 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         return pb.ListModelsResponse(
             models=[self._models[name] for name in self._catalog.names], limits=self._limits_message
         )
+
+    def _require_room_for_still(self) -> None:
+        if self._stills > self._max_stills:
+            raise CallError(
+                Reason.OVERLOADED,
+                f"{self._max_stills} still pictures are being segmented, more are not taken; send this one later",
+                metadata={"max_stills": str(self._max_stills)},
+            )
 
     async def _segment_still(self, request: pb.SegmentRequest, clock: StageClock) -> pb.SegmentResponse:
         task = converters.still_task(request, self._limits)
@@ -162,13 +192,15 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
                 model = self._models[reply.config.model]
                 return CutResponse(converters.accepted_message(reply, model, self._limits_message))
             case MaskAnswer():
-                return CutResponse(converters.mask_message(reply.entry, reply.mask, reply.clock), reply.mask.payload)
+                message = converters.mask_message(reply.entry, reply.mask, reply.clock, reply.level)
+                return CutResponse(message, reply.mask.payload)
             case EstimateAnswer():
-                return CutResponse(
-                    converters.estimate_message(reply.entry, reply.mask, reply.clock), reply.mask.payload
-                )
+                message = converters.estimate_message(reply.entry, reply.mask, reply.clock, reply.level)
+                return CutResponse(message, reply.mask.payload)
             case DropAnswer():
                 return CutResponse(converters.dropped_message(reply.entry, reply.reason, reply.detail, reply.clock))
+            case DegradeEntry():
+                return CutResponse(converters.degrade_message(reply))
             case _:
                 return CutResponse(converters.notice_message(reply))
 

@@ -5,6 +5,8 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -12,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from humanseg.v1 import segmentation_pb2 as pb
 from service import log
+from service.admission import Admission, AdmissionRules
 from service.dispatcher import Dispatcher
 from service.estimator import Estimator
 from service.metrics import MetricsEndpoint, ServiceMetrics
@@ -24,6 +27,9 @@ from service.stream_protocol import SizeLimits
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 #: How long calls that are still open after the drain have before they are cut off.
 STOP_GRACE_S = 1.0
+#: How long the last answers may take once streams are no longer served.
+ANSWERS_GRACE_S = 1.0
+LOOPBACK = "127.0.0.1"
 LOOP_LAG_INTERVAL_S = 0.25
 
 
@@ -31,14 +37,23 @@ class ListenError(Exception):
     """The port cannot be had."""
 
 
-def channel_options(settings: Settings) -> list[tuple[str, int]]:
+@dataclass(frozen=True, slots=True)
+class WorkerSeat:
+    """A server's place among several behind one port (`service.workers`)."""
+
+    index: int
+    on_ready: Callable[[int], None]
+    """Called with the port of its own metrics, on the loopback, once it takes streams."""
+
+
+def channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str, int]]:
     """Options of the gRPC server; why each is there stands in docs/design.md."""
     return [
         # gRPC's default of 4 MiB refuses a 1080p RGB frame; this is also the memory that one message can claim.
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # A second server on the same port would go unnoticed and take half of the connections.
-        ("grpc.so_reuseport", 0),
+        # A second server on the same port would go unnoticed and take half of the connections; workers mean to.
+        ("grpc.so_reuseport", int(shares_port)),
         # Clients behind mobile networks ping every few seconds; gRPC's default answers that with GOAWAY.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -48,7 +63,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-async def serve(settings: Settings, catalog: ModelCatalog) -> None:
+async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; returns when everything is stopped.
 
     Raises:
@@ -60,26 +75,32 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
     dispatcher = Dispatcher(catalog, limits, metrics, threads=settings.runner_threads)
     estimator = Estimator(catalog, limits, threads=settings.runner_threads)
     roster = Roster(metrics, settings.max_sessions)
-    server = grpc.aio.server(options=channel_options(settings))
-    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits)
+    server = grpc.aio.server(options=channel_options(settings, shares_port=seat is not None))
+    admission = Admission(AdmissionRules(settings.admission_load, settings.admission_fps, settings.runner_threads))
+    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits, admission)
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = _listen(server, settings)
-    with _metrics_endpoint(metrics, settings) as endpoint:
-        stop = _stop_on_signals()
+    metrics_host = settings.host if seat is None else LOOPBACK
+    with _metrics_endpoint(metrics, metrics_host, settings.metrics_port) as endpoint:
+        stop = stop_on_signals() if seat is None else stop_on_signals(ignore_signal)
         await server.start()
         for name in ("", SERVICE_NAME):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         metrics.ready.set(1)
-        log.event(
-            "ready", host=settings.host, port=port, metrics_port=endpoint.port, engine=settings.engine,
-            device=catalog.infos[0].device, runners=settings.runner_threads,
-            models=",".join(f"{info.model.name}@{info.model.version}" for info in catalog.infos),
-        )  # fmt: skip
-        lag = asyncio.create_task(_measure_loop_lag(metrics))
+        models = ",".join(f"{info.model.name}@{info.model.version}" for info in catalog.infos)
+        if seat is None:
+            log.event(
+                "ready", host=settings.host, port=port, metrics_port=endpoint.port, engine=settings.engine,
+                device=catalog.infos[0].device, runners=settings.runner_threads, models=models,
+            )  # fmt: skip
+        else:
+            log.event("worker_ready", metrics_port=endpoint.port, models=models)
+            seat.on_ready(endpoint.port)
+        lag = asyncio.create_task(_measure_load(metrics, admission))
         signal_name = await stop
         metrics.ready.set(0)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
@@ -104,24 +125,33 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     return port
 
 
-def _metrics_endpoint(metrics: ServiceMetrics, settings: Settings) -> MetricsEndpoint:
+def _metrics_endpoint(metrics: ServiceMetrics, host: str, port: int) -> MetricsEndpoint:
     try:
-        return MetricsEndpoint(metrics, settings.host, settings.metrics_port)
+        return MetricsEndpoint(metrics, host, port)
     except OSError as error:
-        address = f"{settings.host}:{settings.metrics_port}"
+        address = f"{host}:{port}"
         raise ListenError(f"cannot serve metrics on {address} ({error.strerror}); choose --metrics-port") from None
 
 
-def _stop_on_signals() -> "asyncio.Future[str]":
-    """Resolved with the signal's name; a second signal ends the process the hard way."""
+def end_hard(number: signal.Signals) -> None:
+    """End this process by a signal, as if nobody had caught it."""
+    asyncio.get_running_loop().remove_signal_handler(number)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
+def ignore_signal(_number: signal.Signals) -> None:
+    """A worker may be told twice, by its supervisor and by whoever tells them all; the supervisor decides the rest."""
+
+
+def stop_on_signals(on_second: Callable[[signal.Signals], None] = end_hard) -> "asyncio.Future[str]":
+    """Resolved with the signal's name; further signals go to ``on_second``."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[str] = loop.create_future()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.done():
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            on_second(number)
         else:
             stop.set_result(number.name)
 
@@ -133,17 +163,18 @@ def _stop_on_signals() -> "asyncio.Future[str]":
 async def _drain(roster: Roster, drain_s: float) -> None:
     """Let the open sessions end by themselves; those that do not are cut off with a log line."""
     try:
-        # The sessions end themselves at drain_s; the second beyond it is for their last answers.
-        async with asyncio.timeout(drain_s + 1.0):
+        # The sessions end themselves at drain_s; the time beyond it is for their last answers.
+        async with asyncio.timeout(drain_s + ANSWERS_GRACE_S):
             await roster.drain(drain_s)
     except TimeoutError:
         log.event("drain_incomplete", level=logging.WARNING, sessions=len(roster))
 
 
-async def _measure_loop_lag(metrics: ServiceMetrics) -> None:
+async def _measure_load(metrics: ServiceMetrics, admission: Admission) -> None:
     """A late wake-up means that something held the event loop: the first thing to look at when p99 grows."""
     with contextlib.suppress(asyncio.CancelledError):
         while True:
             before = time.monotonic()
             await asyncio.sleep(LOOP_LAG_INTERVAL_S)
+            metrics.live_load.set(admission.load(time.monotonic_ns()))
             metrics.loop_lag_seconds.observe(max(0.0, time.monotonic() - before - LOOP_LAG_INTERVAL_S))

@@ -8,15 +8,18 @@ loses memory on each read that is cancelled, so the watch ends the whole stream 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from engines.runner import EngineError
 from humanseg.frames import FrameError
+from humanseg.options import Estimates, FramePolicy
 from humanseg.vision.decode import DecodeError
 from service import log
+from service.admission import Admission
 from service.converters import frame_task
-from service.dispatcher import Dispatcher, DispatcherClosed
+from service.degrade import Fate, Ladder, rungs
+from service.dispatcher import Dispatcher, DispatcherClosed, FrameLate
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory
@@ -24,6 +27,7 @@ from service.stages import StageClock
 from service.stream_protocol import (
     CallError,
     ConfigEntry,
+    DegradeEntry,
     DropEntry,
     DropReason,
     EstimateEntry,
@@ -33,6 +37,7 @@ from service.stream_protocol import (
     ReceivedFrame,
     RequestedConfig,
     State,
+    StreamConfig,
     StreamProtocol,
 )
 
@@ -56,6 +61,7 @@ class MaskAnswer:
     entry: FrameEntry
     mask: EncodedMask
     clock: StageClock
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class EstimateAnswer:
     entry: FrameEntry
     mask: EncodedMask
     clock: StageClock
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class DropAnswer:
     clock: StageClock
 
 
-Answer = ConfigEntry | NoticeEntry | MaskAnswer | EstimateAnswer | DropAnswer
+Answer = ConfigEntry | NoticeEntry | DegradeEntry | MaskAnswer | EstimateAnswer | DropAnswer
 Incoming = RequestedConfig | ReceivedFrame
 
 
@@ -92,6 +99,9 @@ class Session:
         estimator: Estimator,
         metrics: ServiceMetrics,
         timeouts: SessionTimeouts,
+        admission: Admission,
+        ladder: Ladder,
+        served: Sequence[str],
     ) -> None:
         self.session_id = session_id
         self.masks = 0
@@ -102,12 +112,16 @@ class Session:
         self._estimator = estimator
         self._metrics = metrics
         self._timeouts = timeouts
+        self._admission = admission
+        self._ladder = ladder
+        self._served = served
         self._memory = FusionMemory()
         self._opened_ns = self._last_message_ns = time.monotonic_ns()
         self._write_began_ns: int | None = None
         self._drain_ends_ns: int | None = None
         self._drained = False
         self._engine_failure_logged = False
+        self._hungry_since_ns: int | None = None
         self._work_ready = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -144,6 +158,8 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._admission.leave(self)
+            self._metrics.degraded(self._ladder.level, 0)
         if self._drained:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream, which reaches another replica")
 
@@ -163,6 +179,7 @@ class Session:
                 self._protocol.receive_frame(message, now_ns)
             else:
                 self._protocol.receive_config(message)
+                self._ask_for_capacity(now_ns)
             self._work_ready.set()
             # mypy believes that the state is as it was above; `drain` may have closed it meanwhile.
             while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:  # type: ignore[comparison-overlap]
@@ -171,6 +188,37 @@ class Session:
                 self._last_message_ns = time.monotonic_ns()
         self._protocol.close_input()
         self._work_ready.set()
+
+    def _ask_for_capacity(self, now_ns: int) -> None:
+        """Raises CallError (OVERLOADED) where this session's config makes it a live stream that does not fit."""
+        config = self._protocol.config
+        if config is None or config.policy is not FramePolicy.NEWEST:
+            self._admission.leave(self)
+        else:
+            self._admission.admit(self, self._dispatcher.run_times.picture_ns.get(config.model, 0), now_ns)
+
+    def _choose_rungs(self, config: StreamConfig) -> None:
+        """In its turn among the frames: those before it belong to the config before."""
+        before = self._ladder.level
+        if self._ladder.configure(rungs(config, self._served)):
+            self._tell_level(before)
+
+    def _saw(self, fate: Fate) -> None:
+        """A frame meant for the engine was answered: perhaps the level does not fit any more."""
+        before = self._ladder.level
+        if self._ladder.saw(fate, time.monotonic_ns()):
+            self._metrics.degrade_step(went_down=self._ladder.level > before)
+            self._tell_level(before)
+
+    def _tell_level(self, before: int) -> None:
+        level, rung = self._ladder.level, self._ladder.rung
+        self._metrics.degraded(before, level)
+        self._protocol.degrade(DegradeEntry(level > before, level, rung.model, rung.every_second))
+        self._work_ready.set()
+        log.event(
+            "level_changed", session=self.session_id, label=self.label, steps_below=level, model=rung.model,
+            every_second=rung.every_second,
+        )  # fmt: skip
 
     async def _work(self, answer: Callable[[Answer], Awaitable[None]]) -> None:
         while not self._protocol.finished:
@@ -187,6 +235,11 @@ class Session:
                     reply = await self._estimate(entry)
                 case DropEntry():
                     reply = self._drop(entry, entry.reason, entry.detail, StageClock(entry.arrived_ns))
+                    if entry.reason is DropReason.SUPERSEDED:
+                        self._saw(Fate.SUPERSEDED)
+                case ConfigEntry():
+                    self._choose_rungs(entry.config)
+                    reply = entry
                 case _:
                     reply = entry
             self._write_began_ns = time.monotonic_ns()
@@ -196,8 +249,22 @@ class Session:
     async def _segment(self, entry: FrameEntry) -> MaskAnswer | DropAnswer:
         clock = StageClock(entry.arrived_ns)
         clock.started()
+        if self._hungry_since_ns is None:
+            self._hungry_since_ns = entry.arrived_ns
+        allowed_ns = entry.config.frame_deadline_ns
+        rung, level = self._ladder.rung, self._ladder.level
+        task = frame_task(entry)
+        if rung.every_second:
+            task = replace(task, estimates=Estimates.SUPERSEDED)  # the next frame may want this one's mask
         try:
-            mask = await self._dispatcher.segment(frame_task(entry), entry.config.model, self._memory, clock)
+            mask = await self._dispatcher.segment(
+                task, rung.model, self._memory, clock,
+                deadline_ns=None if allowed_ns is None else entry.arrived_ns + allowed_ns,
+                hungry_since_ns=self._hungry_since_ns,
+            )  # fmt: skip
+        except FrameLate as error:
+            self._saw(Fate.LATE)
+            return self._drop(entry, DropReason.LATE, f"frame {entry.frame_id}: {error}", clock)
         except (DecodeError, FrameError) as error:
             return self._drop(entry, DropReason.UNDECODABLE, f"frame {entry.frame_id}: {error}", clock)
         except EngineError as error:
@@ -207,28 +274,36 @@ class Session:
         except DispatcherClosed:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream") from None
         clock.answered()
+        self._hungry_since_ns = None
+        self._saw(Fate.MASK)
+        picture_ns = self._dispatcher.run_times.picture_ns[rung.model]
+        self._admission.worked(self, picture_ns, time.monotonic_ns())
         if not self.masks:
             self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
         self.masks += 1
         self._metrics.frame_answered(clock)
         if mask.reset is not None:
             self._metrics.fusion_reset(mask.reset.name)
-        return MaskAnswer(entry, mask, clock)
+        return MaskAnswer(entry, mask, clock, level)
 
-    async def _estimate(self, entry: EstimateEntry) -> EstimateAnswer | DropAnswer:
-        frame = entry.frame
+    async def _estimate(self, entry: EstimateEntry) -> MaskAnswer | EstimateAnswer | DropAnswer:
+        frame, level = entry.frame, self._ladder.level
         clock = StageClock(frame.arrived_ns)
         clock.started()
         try:
-            mask = await self._estimator.estimate(frame_task(frame), frame.config.model, self._memory, clock)
+            mask = await self._estimator.estimate(frame_task(frame), self._ladder.rung.model, self._memory, clock)
         except (DecodeError, FrameError) as error:
             return self._drop(frame, DropReason.UNDECODABLE, f"frame {frame.frame_id}: {error}", clock)
+        if not entry.is_skipped:
+            self._saw(Fate.SUPERSEDED)
+        elif mask is None:
+            return await self._segment(frame)
         if mask is None:
             return self._drop(frame, DropReason.SUPERSEDED, entry.detail, clock)
         clock.answered()
         self.estimates += 1
         self._metrics.frame_estimated(clock)
-        return EstimateAnswer(frame, mask, clock)
+        return EstimateAnswer(frame, mask, clock, level)
 
     def _drop(self, entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> DropAnswer:
         clock.answered()

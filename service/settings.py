@@ -53,8 +53,14 @@ class Settings:
         " python -m engines.build made (none: from out/engines)",
     )
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
+    workers: int = _setting(1, "server processes behind the port; threads and sessions are dealt out", low=1, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
     max_sessions: int = _setting(64, "streams at once; more are refused", low=1, high=100_000)
+    admission_load: float = _setting(
+        0.9, "share of the engines' time up to which live streams are admitted; 0: no matter", low=0, high=100
+    )
+    admission_fps: float = _setting(30.0, "frames a second that a new stream is assumed to send", low=0.1, high=1000)
+    max_stills: int = _setting(32, "still pictures at once; more are refused", low=1, high=100_000)
     max_frame_px: int = _setting(1920 * 1088, "largest width * height of a frame or mask", low=1, high=2**26)
     max_side_px: int = _setting(4096, "largest side of a frame or mask", low=1, high=32_768)
     config_timeout_s: float = _setting(10.0, "how long a stream may stay silent before its config", low=0.05, high=3600)
@@ -62,6 +68,13 @@ class Settings:
     write_timeout_s: float = _setting(
         10.0, "how long an answer may wait for a client that does not read", low=0.05, high=3600
     )
+    frame_deadline_s: float = _setting(
+        1.0, "how old a frame of a live stream may be when its mask is ready, where its config leaves it open; 0: any",
+        low=0, high=3600,
+    )  # fmt: skip
+    degrade: bool = _setting(True, "smaller models and fewer frames for live streams under overload")
+    degrade_after_s: float = _setting(2.0, "overload of a stream after which it is degraded", low=0.05, high=3600)
+    restore_after_s: float = _setting(10.0, "calm of a stream after which it is restored a step", low=0.05, high=3600)
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
@@ -81,6 +94,19 @@ class Settings:
     def max_message_bytes(self) -> int:
         """gRPC's limit, derived from the largest frame; also what one stream can make the server hold at a time."""
         return message_limit_bytes(self.max_frame_px)
+
+    def to_plain(self) -> dict[str, object]:
+        """All settings as values that JSON knows, for another process."""
+        return self.for_log()
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, object]) -> "Settings":
+        """Read what `to_plain` wrote."""
+        read = dict(values)
+        for item in fields(cls):
+            if item.type is Path:
+                read[item.name] = Path(str(read[item.name]))
+        return cls(**read)  # type: ignore[arg-type]  # each value has the type that its field had
 
     def for_log(self) -> dict[str, object]:
         """All settings, as they hold."""

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.masks import MaskEncoding
-from humanseg.options import Estimates, FramePolicy, TemporalFusion
+from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
@@ -34,6 +34,7 @@ ESTIMATES_WAITING = 4
 #: Estimates between two frames for the engine: were each as slow as the frames are fast, no mask would ever come.
 ESTIMATES_IN_A_ROW = 8
 LABEL_LIMIT = 64
+SHORTEST_DEADLINE_NS, LONGEST_DEADLINE_NS = 1_000_000, 3600 * 10**9
 
 
 class Reason(enum.Enum):
@@ -52,6 +53,7 @@ class Reason(enum.Enum):
     DRAINING = enum.auto()
     INTERNAL = enum.auto()
     LIMIT_EXCEEDED = enum.auto()
+    OVERLOADED = enum.auto()
 
 
 class DropReason(enum.Enum):
@@ -63,6 +65,7 @@ class DropReason(enum.Enum):
     BAD_SIZE = enum.auto()
     BAD_FIELD = enum.auto()
     ENGINE_FAILED = enum.auto()
+    LATE = enum.auto()
 
 
 class CallError(Exception):
@@ -146,6 +149,19 @@ class RequestedConfig:
     policy: FramePolicy | None = None
     label: str = ""
     estimates: Estimates | None = None
+    frame_deadline_ns: int | None = None
+    """0 is "none"."""
+    degradation: Degradation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDefaults:
+    """What the operator decides where a config leaves it to the server."""
+
+    frame_deadline_ns: int | None = None
+    """For policy NEWEST; None: frames never become too late."""
+    degrades: bool = True
+    """Whether streams may be degraded at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +179,9 @@ class StreamConfig:
     policy: FramePolicy
     label: str
     estimates: Estimates
+    frame_deadline_ns: int | None
+    """How old a frame may be when its mask is ready, from its arrival; None: whatever it takes."""
+    degradation: Degradation
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +239,8 @@ class EstimateEntry:
     frame: FrameEntry
     detail: str
     """Why the network does not see it."""
+    is_skipped: bool = False
+    """The stream is degraded and this is its every second frame; without a mask to carry it goes to the network."""
 
     def dropped(self) -> DropEntry:
         """The same frame without a mask."""
@@ -234,7 +255,17 @@ class NoticeEntry:
     time_left_s: float
 
 
-Entry = ConfigEntry | FrameEntry | EstimateEntry | DropEntry | NoticeEntry
+@dataclass(frozen=True, slots=True)
+class DegradeEntry:
+    """Tell the client that its stream is served at another level from here on."""
+
+    went_down: bool
+    level: int
+    model: str
+    every_second: bool
+
+
+Entry = ConfigEntry | FrameEntry | EstimateEntry | DropEntry | NoticeEntry | DegradeEntry
 
 
 class State(enum.Enum):
@@ -248,15 +279,18 @@ class State(enum.Enum):
 class StreamProtocol:
     """One stream. Feed it with `receive_config`, `receive_frame` and `close_input`; take work with `next_entry`."""
 
-    def __init__(self, catalog: Catalog, limits: SizeLimits) -> None:
+    def __init__(self, catalog: Catalog, limits: SizeLimits, defaults: ConfigDefaults = ConfigDefaults()) -> None:
         self._catalog = catalog
         self._limits = limits
+        self._defaults = defaults
         self._state = State.OPEN
         self._config: StreamConfig | None = None
         self._last_frame_id: int | None = None
         self._entries: deque[Entry] = deque()
         self._waiting_frames = 0
         self._estimates_in_a_row = 0
+        self._skips_every_second = False
+        self._skipped_last = False
 
     @property
     def state(self) -> State:
@@ -294,7 +328,7 @@ class StreamProtocol:
         """
         self._require_not_closed()
         try:
-            config = check_config(requested, self._catalog, self._limits)
+            config = check_config(requested, self._catalog, self._limits, self._defaults)
         except CallError as error:
             raise self._violation(error) from None
         self._entries.append(ConfigEntry(config, self._resets(config)))
@@ -320,10 +354,23 @@ class StreamProtocol:
         self._last_frame_id = frame.frame_id
         checked = self._check_frame(frame, config, now_ns)
         if isinstance(checked, FrameEntry):
+            if self._skips_every_second and config.policy is FramePolicy.NEWEST and not self._skipped_last:
+                detail = f"frame {frame.frame_id}: the stream is degraded, every second frame is left out"
+                self._entries.append(EstimateEntry(checked, detail, is_skipped=True))
+                self._skipped_last = True
+                return
+            self._skipped_last = False
             if config.policy is FramePolicy.NEWEST:
                 self._supersede_waiting(frame.frame_id)
             self._waiting_frames += 1
         self._entries.append(checked)
+
+    def degrade(self, change: DegradeEntry) -> None:
+        """Serve the frames that come from now on at another level, and tell the client in turn."""
+        self._skips_every_second = change.every_second
+        self._skipped_last = False
+        if self._state is not State.CLOSED:
+            self._entries.append(change)
 
     def notify_draining(self, time_left_s: float) -> None:
         """Tell the client, in turn, that the server stops."""
@@ -425,7 +472,9 @@ class StreamProtocol:
                 self._entries[index] = entry.dropped()
 
 
-def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimits) -> StreamConfig:
+def check_config(
+    requested: RequestedConfig, catalog: Catalog, limits: SizeLimits, defaults: ConfigDefaults
+) -> StreamConfig:
     """Fill in the defaults and hold a config against the limits; all complaints come together.
 
     Raises:
@@ -441,6 +490,13 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         text = f"{requested.label[:LABEL_LIMIT]!r} ({len(requested.label)} characters) is not a label"
         fields.append(("config.session_label", f"{text}; allowed are up to {LABEL_LIMIT} printable ASCII characters"))
     mask_size = check_mask_size("config.", requested.mask_width, requested.mask_height, limits, fields)
+    policy = requested.policy or FramePolicy.NEWEST
+    deadline_ns = requested.frame_deadline_ns
+    if deadline_ns is None:
+        deadline_ns = defaults.frame_deadline_ns if policy is FramePolicy.NEWEST else None
+    elif deadline_ns != 0 and not SHORTEST_DEADLINE_NS <= deadline_ns <= LONGEST_DEADLINE_NS:
+        allowed = f"{SHORTEST_DEADLINE_NS / 1e9:g} to {LONGEST_DEADLINE_NS / 1e9:g} s, or 0 for none"
+        fields.append(("config.frame_deadline", f"{deadline_ns / 1e9:g} s is out of range, allowed are {allowed}"))
     if fields:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", fields)
     return StreamConfig(
@@ -452,10 +508,21 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         fusion=requested.fusion or TemporalFusion.HIGH,
         encoding=requested.encoding or MaskEncoding.ALPHA8,
         mask_size=mask_size,
-        policy=requested.policy or FramePolicy.NEWEST,
+        policy=policy,
         label=requested.label,
         estimates=requested.estimates or Estimates.OFF,
+        frame_deadline_ns=deadline_ns or None,
+        degradation=_degradation(requested, policy, defaults),
     )
+
+
+def _degradation(requested: RequestedConfig, policy: FramePolicy, defaults: ConfigDefaults) -> Degradation:
+    if policy is not FramePolicy.NEWEST or not defaults.degrades:
+        return Degradation.OFF
+    if requested.degradation is not None:
+        return requested.degradation
+    # By itself the server sends no estimates: clients of earlier releases know them only where they asked.
+    return Degradation.MODEL_AND_RATE if requested.estimates is Estimates.SUPERSEDED else Degradation.MODEL
 
 
 def check_mask_size(

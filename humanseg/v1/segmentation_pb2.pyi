@@ -206,6 +206,44 @@ ESTIMATES_OFF: Estimates.ValueType  # 1
 ESTIMATES_SUPERSEDED: Estimates.ValueType  # 2
 """Frames for which a newer one came before the engine was free (policy NEWEST)."""
 
+class _Degradation:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DegradationEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Degradation.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    DEGRADATION_UNSPECIFIED: _Degradation.ValueType  # 0
+    """In a config: the server decides, which is MODEL_AND_RATE where `estimates` are asked for and else MODEL. Never in an
+    answer.
+    """
+    DEGRADATION_OFF: _Degradation.ValueType  # 1
+    """Nothing; also under policy EVERY, and where the server's operator says so."""
+    DEGRADATION_MODEL: _Degradation.ValueType  # 2
+    """Take the next smaller model that is served, of "large", "medium", "small"."""
+    DEGRADATION_MODEL_AND_RATE: _Degradation.ValueType  # 3
+    """The same, and when there is no smaller one, answer every second frame with an ESTIMATE; one for which there is no
+    mask to carry goes to the network after all.
+    """
+
+class Degradation(_Degradation, metaclass=_DegradationEnumTypeWrapper):
+    """What the server may do with a live stream (policy NEWEST) when frames come faster than its engines work: most of its
+    frames superseded or late for some seconds. It goes down step by step, and up again once hardly any are; a `notice`
+    (DEGRADED, RESTORED) says so each time, and `FrameResult.degrade_level` with each frame.
+    """
+
+DEGRADATION_UNSPECIFIED: Degradation.ValueType  # 0
+"""In a config: the server decides, which is MODEL_AND_RATE where `estimates` are asked for and else MODEL. Never in an
+answer.
+"""
+DEGRADATION_OFF: Degradation.ValueType  # 1
+"""Nothing; also under policy EVERY, and where the server's operator says so."""
+DEGRADATION_MODEL: Degradation.ValueType  # 2
+"""Take the next smaller model that is served, of "large", "medium", "small"."""
+DEGRADATION_MODEL_AND_RATE: Degradation.ValueType  # 3
+"""The same, and when there is no smaller one, answer every second frame with an ESTIMATE; one for which there is no
+mask to carry goes to the network after all.
+"""
+
 class _StateReset:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -259,7 +297,7 @@ class _FrameOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FrameOutc
     """There is none; `drop_reason` says why."""
     FRAME_OUTCOME_ESTIMATE: _FrameOutcome.ValueType  # 3
     """The network did not see this frame: `mask` is an earlier frame's, carried along by the optical flow. Only where
-    `SessionConfig.estimates` asks for it.
+    `SessionConfig.estimates` or `SessionConfig.degradation` asks for it.
     """
 
 class FrameOutcome(_FrameOutcome, metaclass=_FrameOutcomeEnumTypeWrapper):
@@ -273,7 +311,7 @@ FRAME_OUTCOME_DROPPED: FrameOutcome.ValueType  # 2
 """There is none; `drop_reason` says why."""
 FRAME_OUTCOME_ESTIMATE: FrameOutcome.ValueType  # 3
 """The network did not see this frame: `mask` is an earlier frame's, carried along by the optical flow. Only where
-`SessionConfig.estimates` asks for it.
+`SessionConfig.estimates` or `SessionConfig.degradation` asks for it.
 """
 
 class _DropReason:
@@ -296,6 +334,8 @@ class _DropReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DropReason.
     """An enum value in the frame that this server does not know."""
     DROP_REASON_ENGINE_FAILED: _DropReason.ValueType  # 6
     """The engine failed on this frame. The server's fault; its log knows more."""
+    DROP_REASON_LATE: _DropReason.ValueType  # 20
+    """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
     """Why a frame has no mask. The stream lives on after each of them."""
@@ -314,6 +354,8 @@ DROP_REASON_BAD_FIELD: DropReason.ValueType  # 5
 """An enum value in the frame that this server does not know."""
 DROP_REASON_ENGINE_FAILED: DropReason.ValueType  # 6
 """The engine failed on this frame. The server's fault; its log knows more."""
+DROP_REASON_LATE: DropReason.ValueType  # 20
+"""Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
 
 class _NoticeReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -325,6 +367,12 @@ class _NoticeReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_NoticeRea
     """Never sent."""
     NOTICE_REASON_DRAINING: _NoticeReason.ValueType  # 1
     """The server is about to stop: open a new stream, which reaches another replica, before `time_left` is over."""
+    NOTICE_REASON_DEGRADED: _NoticeReason.ValueType  # 10
+    """There is more to do than the engines can: the stream is served one step lower from here on. Sending fewer or smaller
+    frames helps.
+    """
+    NOTICE_REASON_RESTORED: _NoticeReason.ValueType  # 11
+    """The stream is served one step higher again."""
 
 class NoticeReason(_NoticeReason, metaclass=_NoticeReasonEnumTypeWrapper):
     """Why the server speaks up on its own."""
@@ -333,6 +381,12 @@ NOTICE_REASON_UNSPECIFIED: NoticeReason.ValueType  # 0
 """Never sent."""
 NOTICE_REASON_DRAINING: NoticeReason.ValueType  # 1
 """The server is about to stop: open a new stream, which reaches another replica, before `time_left` is over."""
+NOTICE_REASON_DEGRADED: NoticeReason.ValueType  # 10
+"""There is more to do than the engines can: the stream is served one step lower from here on. Sending fewer or smaller
+frames helps.
+"""
+NOTICE_REASON_RESTORED: NoticeReason.ValueType  # 11
+"""The stream is served one step higher again."""
 
 class _ErrorReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -368,6 +422,10 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 13
     """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 40
+    """RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
+    `load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` in google.rpc.ErrorInfo of every error status; its `domain` is "humanseg.v1". The name without the
@@ -402,6 +460,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 12
 """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 13
 """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
+"""RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
+`load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
+"""
 
 @typing.final
 class SessionConfig(message.Message):
@@ -422,6 +484,8 @@ class SessionConfig(message.Message):
     FRAME_POLICY_FIELD_NUMBER: builtins.int
     SESSION_LABEL_FIELD_NUMBER: builtins.int
     ESTIMATES_FIELD_NUMBER: builtins.int
+    FRAME_DEADLINE_FIELD_NUMBER: builtins.int
+    DEGRADATION_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -452,6 +516,17 @@ class SessionConfig(message.Message):
     """The client's own name for this session, for the server's log; at most 64 printable ASCII characters. Default empty."""
     estimates: Estimates.ValueType
     """Frames that are answered with an estimate instead of DROPPED. Default OFF."""
+    degradation: Degradation.ValueType
+    """What the server may do under overload. Default: see the enum."""
+    @builtins.property
+    def frame_deadline(self) -> duration_pb2.Duration:
+        """How old a frame may be, counted from its arrival at the server, when its mask is ready; at least 1 ms. A frame that
+        cannot make it is DROPPED (LATE) before the engine works on it, so that its time goes to a later one. A deadline
+        that leaves no room for the run under way and the frame's own can be kept by an idle engine only. Left out: the
+        server decides, which is one second (its operator's choice) under policy NEWEST and none under EVERY. 0, and left
+        out in an answer: none.
+        """
+
     def __init__(
         self,
         *,
@@ -468,10 +543,12 @@ class SessionConfig(message.Message):
         frame_policy: FramePolicy.ValueType = ...,
         session_label: builtins.str = ...,
         estimates: Estimates.ValueType = ...,
+        frame_deadline: duration_pb2.Duration | None = ...,
+        degradation: Degradation.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["frame_deadline", b"frame_deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["estimates", b"estimates", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -752,6 +829,7 @@ class FrameResult(message.Message):
     DROP_DETAIL_FIELD_NUMBER: builtins.int
     RESET_FIELD_NUMBER: builtins.int
     TIMES_FIELD_NUMBER: builtins.int
+    DEGRADE_LEVEL_FIELD_NUMBER: builtins.int
     frame_id: builtins.int
     """The frame's own id."""
     capture_time_us: builtins.int
@@ -774,6 +852,8 @@ class FrameResult(message.Message):
     """Why this frame was segmented without regard to earlier ones; unspecified if it was not, or fusion is OFF, or this is
     an estimate.
     """
+    degrade_level: builtins.int
+    """By how many steps the stream is served below what it asked for (see `Degradation`); 0: as asked for, or dropped."""
     @builtins.property
     def times(self) -> StageTimes:
         """Where the time went."""
@@ -792,10 +872,11 @@ class FrameResult(message.Message):
         drop_detail: builtins.str = ...,
         reset: StateReset.ValueType = ...,
         times: StageTimes | None = ...,
+        degrade_level: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "reset", b"reset", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "reset", b"reset", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -807,21 +888,33 @@ class Notice(message.Message):
 
     REASON_FIELD_NUMBER: builtins.int
     TIME_LEFT_FIELD_NUMBER: builtins.int
+    DEGRADE_LEVEL_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    EVERY_SECOND_FIELD_NUMBER: builtins.int
     reason: NoticeReason.ValueType
     """What it is."""
+    degrade_level: builtins.int
+    """With DEGRADED and RESTORED: by how many steps the stream is now below what it asked for; 0: as asked for."""
+    model: builtins.str
+    """With DEGRADED and RESTORED: the model in use from here on."""
+    every_second: builtins.bool
+    """With DEGRADED and RESTORED: whether every second frame is answered with an ESTIMATE from here on."""
     @builtins.property
     def time_left(self) -> duration_pb2.Duration:
-        """How long this stream will still be served."""
+        """With DRAINING: how long this stream will still be served."""
 
     def __init__(
         self,
         *,
         reason: NoticeReason.ValueType = ...,
         time_left: duration_pb2.Duration | None = ...,
+        degrade_level: builtins.int = ...,
+        model: builtins.str = ...,
+        every_second: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["time_left", b"time_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["reason", b"reason", "time_left", b"time_left"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["degrade_level", b"degrade_level", "every_second", b"every_second", "model", b"model", "reason", b"reason", "time_left", b"time_left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

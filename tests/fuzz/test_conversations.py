@@ -43,6 +43,7 @@ CONFIGS = st.builds(
     policy=st.sampled_from([None, *FramePolicy]),
     label=st.text(max_size=70),
     estimates=st.sampled_from([None, *Estimates]),
+    frame_deadline_ns=st.one_of(st.none(), st.integers(-(2**63), 2**63)),
 )
 GOOD_CONFIGS = st.builds(
     RequestedConfig,

@@ -16,6 +16,9 @@ from service.stream_protocol import (
     ESTIMATES_IN_A_ROW,
     ESTIMATES_WAITING,
     EVERY_WAITING,
+    LONGEST_DEADLINE_NS,
+    SHORTEST_DEADLINE_NS,
+    ConfigDefaults,
     ConfigEntry,
     DropEntry,
     DropReason,
@@ -73,6 +76,32 @@ def test_the_config_echo_has_every_default_filled_in() -> None:
     )  # fmt: skip
     assert (config.mask_size, config.policy, entry.resets) == (None, FramePolicy.NEWEST, ())
     assert config.estimates is Estimates.OFF
+
+
+@pytest.mark.parametrize(
+    ("requested_ns", "policy", "holds_ns"),
+    [
+        (None, None, 10**9),
+        (None, FramePolicy.EVERY, None),
+        (0, None, None),
+        (5 * 10**6, FramePolicy.EVERY, 5 * 10**6),
+        (SHORTEST_DEADLINE_NS, None, SHORTEST_DEADLINE_NS),
+        (LONGEST_DEADLINE_NS, None, LONGEST_DEADLINE_NS),
+    ],
+)
+def test_the_deadline_that_holds(requested_ns: int | None, policy: FramePolicy | None, holds_ns: int | None) -> None:
+    protocol = StreamProtocol(Models(), LIMITS, ConfigDefaults(frame_deadline_ns=10**9))
+    protocol.receive_config(RequestedConfig(width=64, height=36, policy=policy, frame_deadline_ns=requested_ns))
+    assert protocol.config is not None
+    assert protocol.config.frame_deadline_ns == holds_ns
+
+
+@pytest.mark.parametrize("deadline_ns", [-1, 1, SHORTEST_DEADLINE_NS - 1, LONGEST_DEADLINE_NS + 1, 2**63 * 10**9])
+def test_a_deadline_out_of_range_is_refused(deadline_ns: int) -> None:
+    protocol = StreamProtocol(Models(), LIMITS)
+    with pytest.raises(ProtocolViolation, match=r"out of range, allowed are 0\.001 to 3600 s") as caught:
+        protocol.receive_config(RequestedConfig(width=64, height=36, frame_deadline_ns=deadline_ns))
+    assert [field for field, _ in caught.value.fields] == ["config.frame_deadline"]
 
 
 def test_a_frame_before_the_config_ends_the_stream() -> None:
