@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         ServerDrainingError,
         ServerFaultError,
         ServerUnavailableError,
+        StreamAgedError,
         UnknownModelError,
     )
     from humanseg.frames import FrameError, PixelFormat, RawFrame, TimedFrame
@@ -73,7 +74,7 @@ _MODULES = {
         "AccessDeniedError", "CallCancelledError", "ClientTooSlowError", "DeadlineError", "FieldViolation",
         "FrameDroppedError", "InvalidRequestError", "LimitExceededError", "OverloadedError", "PictureError",
         "ProtocolError", "SegmentationError", "ServerDrainingError", "ServerFaultError", "ServerUnavailableError",
-        "UnknownModelError",
+        "StreamAgedError", "UnknownModelError",
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
@@ -128,6 +129,7 @@ __all__ = [
     "Size",
     "StageTimes",
     "StateReset",
+    "StreamAgedError",
     "TemporalFusion",
     "TimedFrame",
     "UnknownModelError",

@@ -45,6 +45,7 @@ class NoticeReason(enum.Enum):
 
     UNKNOWN = enum.auto()
     DRAINING = enum.auto()
+    MAX_AGE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server will not exceed."""
+    """What the server will not exceed; a ``max_stream_age_s`` of 0 is none."""
 
     max_frame_bytes: int
     max_frame_px: int
@@ -68,6 +69,7 @@ class Limits:
     config_timeout_s: float
     idle_timeout_s: float
     write_timeout_s: float
+    max_stream_age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,7 @@ def _read_limits(message: pb.Limits) -> Limits:
         config_timeout_s=message.config_timeout.ToTimedelta().total_seconds(),
         idle_timeout_s=message.idle_timeout.ToTimedelta().total_seconds(),
         write_timeout_s=message.write_timeout.ToTimedelta().total_seconds(),
+        max_stream_age_s=message.max_stream_age.ToTimedelta().total_seconds(),
     )
 
 

@@ -37,6 +37,7 @@ from service.stream_protocol import (
     DropReason,
     FrameEntry,
     NoticeEntry,
+    NoticeReason,
     Reason,
     ReceivedFrame,
     RequestedConfig,
@@ -49,6 +50,7 @@ from service.stream_protocol import (
 Choice = TypeVar("Choice", bound=enum.Enum)
 
 _DROP_REASON = ProtoEnum(pb.DropReason, "DROP_REASON_", {reason.name: reason for reason in DropReason})
+_NOTICE_REASON = ProtoEnum(pb.NoticeReason, "NOTICE_REASON_", {reason.name: reason for reason in NoticeReason})
 _STATE_RESET = ProtoEnum(pb.StateReset, "STATE_RESET_", {reason.name: reason for reason in ResetReason})
 # Every reason that the service can give must exist in the contract; found at import, not at three in the morning.
 ProtoEnum(pb.ErrorReason, "ERROR_REASON_", {reason.name: reason for reason in Reason})
@@ -240,8 +242,8 @@ def dropped_message(
 
 
 def notice_message(entry: NoticeEntry) -> pb.StreamSegmentResponse:
-    """The server stops soon."""
-    notice = pb.Notice(reason=pb.NOTICE_REASON_DRAINING, time_left=duration(entry.time_left_s))
+    """The stream ends soon."""
+    notice = pb.Notice(reason=_NOTICE_REASON.number(entry.reason), time_left=duration(entry.time_left_s))
     return pb.StreamSegmentResponse(notice=notice)
 
 
@@ -278,6 +280,7 @@ def limits_message(settings: Settings) -> pb.Limits:
         config_timeout=duration(settings.config_timeout_s),
         idle_timeout=duration(settings.idle_timeout_s),
         write_timeout=duration(settings.write_timeout_s),
+        max_stream_age=duration(settings.max_stream_age_s),
     )
 
 

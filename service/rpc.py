@@ -65,7 +65,13 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._metrics = metrics
         self._limits = limits
         self._limits_message = converters.limits_message(settings)
-        self._timeouts = SessionTimeouts(settings.config_timeout_s, settings.idle_timeout_s, settings.write_timeout_s)
+        self._timeouts = SessionTimeouts(
+            config_s=settings.config_timeout_s,
+            idle_s=settings.idle_timeout_s,
+            write_s=settings.write_timeout_s,
+            max_age_s=settings.max_stream_age_s,
+            age_notice_s=settings.age_notice_s,
+        )
         self._models = {
             info.model.name: converters.model_message(info, is_default=info.model.name == catalog.default)
             for info in catalog.infos
@@ -112,7 +118,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._roster.leave(session, outcome)
             log.event(
                 "session_closed", session=session.session_id, label=session.label, model=session.model,
-                outcome=outcome, masks=session.masks, estimates=session.estimates, drops=session.drops,
+                outcome=outcome,
+                frames=session.frames, masks=session.masks, estimates=session.estimates, drops=session.drops,
             )  # fmt: skip
         if ended_by is not None:
             await _abort(context, ended_by)

@@ -22,8 +22,10 @@ from service.settings import Settings
 from service.stream_protocol import SizeLimits
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
-#: How long calls that are still open after the drain have before they are cut off.
-STOP_GRACE_S = 1.0
+#: How long what was accepted may take to be answered, once streams are no longer served; then how long the last calls
+#: (stills, and statuses on their way) have before they are cut off.
+ANSWER_GRACE_S = 5.0
+STOP_GRACE_S = 5.0
 LOOP_LAG_INTERVAL_S = 0.25
 
 
@@ -39,13 +41,20 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # A second server on the same port would go unnoticed and take half of the connections.
         ("grpc.so_reuseport", 0),
-        # Clients behind mobile networks ping every few seconds; gRPC's default answers that with GOAWAY.
+        # Clients behind mobile networks ping every few seconds; gRPC's default (5 minutes) answers that with GOAWAY.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        # The name that grpcio 1.85 heeds; that of gRPC's own documents (min_recv_ping_...) does nothing there.
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(settings.min_ping_interval_s)),
         # A client that vanished without a FIN is found by our own pings.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", _ms(settings.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", _ms(settings.keepalive_timeout_s)),
+        # grpcio 1.85 waits this long for the answer (a minute if it is not set), whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", _ms(settings.keepalive_timeout_s)),
     ]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 async def serve(settings: Settings, catalog: ModelCatalog) -> None:
@@ -133,8 +142,8 @@ def _stop_on_signals() -> "asyncio.Future[str]":
 async def _drain(roster: Roster, drain_s: float) -> None:
     """Let the open sessions end by themselves; those that do not are cut off with a log line."""
     try:
-        # The sessions end themselves at drain_s; the second beyond it is for their last answers.
-        async with asyncio.timeout(drain_s + 1.0):
+        # The sessions end themselves at drain_s; the time beyond it is for their last answers.
+        async with asyncio.timeout(drain_s + ANSWER_GRACE_S):
             await roster.drain(drain_s)
     except TimeoutError:
         log.event("drain_incomplete", level=logging.WARNING, sessions=len(roster))

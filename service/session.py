@@ -7,6 +7,7 @@ loses memory on each read that is cancelled, so the watch ends the whole stream 
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from service.stream_protocol import (
     EstimateEntry,
     FrameEntry,
     NoticeEntry,
+    NoticeReason,
     Reason,
     ReceivedFrame,
     RequestedConfig,
@@ -38,15 +40,44 @@ from service.stream_protocol import (
 
 #: How often the watch looks at the clock at least; a limit is kept to within this.
 WATCH_INTERVAL_S = 0.5
+#: By how much of it the greatest age of a stream is shortened at most, at random: streams that were opened together
+#: (after a rollout) would all come back together.
+AGE_SPREAD_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTimeouts:
-    """How long a session may keep the server waiting, in seconds."""
+    """How long a session may keep the server waiting, and how long it may live, in seconds."""
 
     config_s: float
     idle_s: float
     write_s: float
+    max_age_s: float
+    """0: for ever."""
+    age_notice_s: float
+
+    def draw_age_s(self) -> tuple[float, float] | None:
+        """(age at which a new session is told, age at which it ends); None where it may live for ever."""
+        if self.max_age_s == 0:
+            return None
+        # Not a secret: any generator will do.
+        age_s = self.max_age_s * random.uniform(1 - AGE_SPREAD_RATIO, 1)
+        return age_s - min(self.age_notice_s, age_s / 2), age_s
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """When a stream is to end, and why."""
+
+    at_ns: int
+    reason: Reason
+
+
+#: What the client is told at the end, after a notice.
+_PARTING = {
+    Reason.DRAINING: "the server stops; open a new stream, which reaches another replica",
+    Reason.MAX_AGE: "the stream has reached its greatest age; open a new one",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +125,7 @@ class Session:
         timeouts: SessionTimeouts,
     ) -> None:
         self.session_id = session_id
+        self.frames = 0
         self.masks = 0
         self.estimates = 0
         self.drops = 0
@@ -105,8 +137,9 @@ class Session:
         self._memory = FusionMemory()
         self._opened_ns = self._last_message_ns = time.monotonic_ns()
         self._write_began_ns: int | None = None
-        self._drain_ends_ns: int | None = None
-        self._drained = False
+        self._age_s = timeouts.draw_age_s()
+        self._end: _End | None = None
+        self._ended = False
         self._engine_failure_logged = False
         self._work_ready = asyncio.Event()
         self._room = asyncio.Event()
@@ -144,13 +177,19 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if self._drained:
-            raise CallError(Reason.DRAINING, "the server stops; open a new stream, which reaches another replica")
+        if self._ended and self._end is not None:
+            raise CallError(self._end.reason, _PARTING[self._end.reason])
 
     def drain(self, time_left_s: float) -> None:
         """Tell the client that the server stops; frames are still taken for ``time_left_s``."""
-        self._drain_ends_ns = time.monotonic_ns() + int(time_left_s * 1e9)
-        self._protocol.notify_draining(time_left_s)
+        self._end_soon(Reason.DRAINING, NoticeReason.DRAINING, time_left_s)
+
+    def _end_soon(self, reason: Reason, notice: NoticeReason, time_left_s: float) -> None:
+        at_ns = time.monotonic_ns() + int(time_left_s * 1e9)
+        if self._end is not None and self._end.at_ns <= at_ns:
+            return  # told already, and of an earlier end
+        self._end = _End(at_ns, reason)
+        self._protocol.notify(notice, time_left_s)
         self._work_ready.set()
 
     async def _read(self, incoming: AsyncIterator[Incoming]) -> None:
@@ -158,13 +197,14 @@ class Session:
             now_ns = time.monotonic_ns()
             self._last_message_ns = now_ns
             if self._protocol.state is State.CLOSED:
-                return  # drained while this message was on its way: it was never accepted
+                return  # the end came while this message was on its way: it was never accepted
             if isinstance(message, ReceivedFrame):
                 self._protocol.receive_frame(message, now_ns)
+                self.frames += 1
             else:
                 self._protocol.receive_config(message)
             self._work_ready.set()
-            # mypy believes that the state is as it was above; `drain` may have closed it meanwhile.
+            # mypy believes that the state is as it was above; the watch may have closed it meanwhile.
             while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:  # type: ignore[comparison-overlap]
                 self._room.clear()
                 await self._room.wait()
@@ -254,14 +294,23 @@ class Session:
                 if left_s <= 0:
                     raise CallError(reason, f"{what} within {limit_s:g} s")
                 remaining_s.append(left_s)
-            if self._drain_ends_ns is not None:
-                left_s = (self._drain_ends_ns - now_ns) * 1e-9
-                if left_s <= 0 and not self._drained:
-                    self._drained = True
+            if self._age_s is not None:
+                told_at_s, ends_at_s = self._age_s
+                age_s = (now_ns - self._opened_ns) * 1e-9
+                if age_s >= told_at_s:
+                    self._age_s = None
+                    self._end_soon(Reason.MAX_AGE, NoticeReason.MAX_AGE, max(0.0, ends_at_s - age_s))
+                else:
+                    remaining_s.append(told_at_s - age_s)
+            if self._end is not None and not self._ended:
+                left_s = (self._end.at_ns - now_ns) * 1e-9
+                if left_s <= 0:
+                    self._ended = True
                     self._protocol.close_input()
                     self._work_ready.set()
                     self._room.set()
-                remaining_s.append(left_s if left_s > 0 else WATCH_INTERVAL_S)
+                else:
+                    remaining_s.append(left_s)
             await asyncio.sleep(max(0.001, min(remaining_s)))
 
     def _limits_running(self) -> list[tuple[int, float, Reason, str]]:

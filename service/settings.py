@@ -56,6 +56,21 @@ class Settings:
     write_timeout_s: float = _setting(
         10.0, "how long an answer may wait for a client that does not read", low=0.05, high=3600
     )
+    max_stream_age_s: float = _setting(
+        0.0, "how long a stream may live, up to a tenth less by chance; 0: for ever", low=0, high=30 * 86_400
+    )
+    age_notice_s: float = _setting(
+        10.0, "how long before its greatest age a stream is told to move; at most half of that age", low=0, high=3600
+    )
+    keepalive_s: float = _setting(
+        30.0, "after how much silence on a connection the client is pinged", low=0.1, high=86_400
+    )
+    keepalive_timeout_s: float = _setting(
+        10.0, "how long a client may take to answer a ping before its connection is given up", low=0.1, high=3600
+    )
+    min_ping_interval_s: float = _setting(
+        5.0, "least time between two pings of a client; one that pings faster is cut off", low=0.01, high=86_400
+    )
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))

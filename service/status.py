@@ -30,6 +30,7 @@ CODES: dict[Reason, tuple[grpc.StatusCode, float | None]] = {
     Reason.DRAINING: (grpc.StatusCode.UNAVAILABLE, 0.5),
     Reason.INTERNAL: (grpc.StatusCode.INTERNAL, None),
     Reason.LIMIT_EXCEEDED: (grpc.StatusCode.RESOURCE_EXHAUSTED, None),
+    Reason.MAX_AGE: (grpc.StatusCode.UNAVAILABLE, 0.1),
 }
 
 

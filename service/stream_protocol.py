@@ -52,6 +52,14 @@ class Reason(enum.Enum):
     DRAINING = enum.auto()
     INTERNAL = enum.auto()
     LIMIT_EXCEEDED = enum.auto()
+    MAX_AGE = enum.auto()
+
+
+class NoticeReason(enum.Enum):
+    """Why the client is told that its stream ends soon; names are those of the proto's ``NoticeReason``."""
+
+    DRAINING = enum.auto()
+    MAX_AGE = enum.auto()
 
 
 class DropReason(enum.Enum):
@@ -229,8 +237,9 @@ class EstimateEntry:
 
 @dataclass(frozen=True, slots=True)
 class NoticeEntry:
-    """Tell the client that the server stops in ``time_left_s``."""
+    """Tell the client that its stream ends in ``time_left_s``."""
 
+    reason: NoticeReason
     time_left_s: float
 
 
@@ -325,10 +334,10 @@ class StreamProtocol:
             self._waiting_frames += 1
         self._entries.append(checked)
 
-    def notify_draining(self, time_left_s: float) -> None:
-        """Tell the client, in turn, that the server stops."""
+    def notify(self, reason: NoticeReason, time_left_s: float) -> None:
+        """Tell the client, in turn, that its stream ends soon."""
         if self._state is not State.CLOSED:
-            self._entries.append(NoticeEntry(time_left_s))
+            self._entries.append(NoticeEntry(reason, time_left_s))
 
     def close_input(self) -> None:
         """The client half-closed, or is not listened to any more; what was accepted is still answered."""

@@ -325,6 +325,8 @@ class _NoticeReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_NoticeRea
     """Never sent."""
     NOTICE_REASON_DRAINING: _NoticeReason.ValueType  # 1
     """The server is about to stop: open a new stream, which reaches another replica, before `time_left` is over."""
+    NOTICE_REASON_MAX_AGE: _NoticeReason.ValueType  # 2
+    """The stream comes to `Limits.max_stream_age`: open a new one, as above."""
 
 class NoticeReason(_NoticeReason, metaclass=_NoticeReasonEnumTypeWrapper):
     """Why the server speaks up on its own."""
@@ -333,6 +335,8 @@ NOTICE_REASON_UNSPECIFIED: NoticeReason.ValueType  # 0
 """Never sent."""
 NOTICE_REASON_DRAINING: NoticeReason.ValueType  # 1
 """The server is about to stop: open a new stream, which reaches another replica, before `time_left` is over."""
+NOTICE_REASON_MAX_AGE: NoticeReason.ValueType  # 2
+"""The stream comes to `Limits.max_stream_age`: open a new one, as above."""
 
 class _ErrorReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -368,6 +372,8 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 13
     """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+    ERROR_REASON_MAX_AGE: _ErrorReason.ValueType  # 20
+    """UNAVAILABLE with RetryInfo: the stream has reached `Limits.max_stream_age`; a new one is welcome at once."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` in google.rpc.ErrorInfo of every error status; its `domain` is "humanseg.v1". The name without the
@@ -402,6 +408,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 12
 """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 13
 """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+ERROR_REASON_MAX_AGE: ErrorReason.ValueType  # 20
+"""UNAVAILABLE with RetryInfo: the stream has reached `Limits.max_stream_age`; a new one is welcome at once."""
 
 @typing.final
 class SessionConfig(message.Message):
@@ -569,6 +577,7 @@ class Limits(message.Message):
     CONFIG_TIMEOUT_FIELD_NUMBER: builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: builtins.int
     WRITE_TIMEOUT_FIELD_NUMBER: builtins.int
+    MAX_STREAM_AGE_FIELD_NUMBER: builtins.int
     max_frame_bytes: builtins.int
     """Largest `Frame.picture` in bytes."""
     max_frame_px: builtins.int
@@ -587,6 +596,12 @@ class Limits(message.Message):
     def write_timeout(self) -> duration_pb2.Duration:
         """How long one answer may wait for a client that does not read before the stream is ended (CLIENT_NOT_READING)."""
 
+    @builtins.property
+    def max_stream_age(self) -> duration_pb2.Duration:
+        """How long a stream may live, up to a tenth less by chance so that streams opened together do not end together; a
+        `notice` (MAX_AGE) comes before. 0: as long as the client likes.
+        """
+
     def __init__(
         self,
         *,
@@ -596,10 +611,11 @@ class Limits(message.Message):
         config_timeout: duration_pb2.Duration | None = ...,
         idle_timeout: duration_pb2.Duration | None = ...,
         write_timeout: duration_pb2.Duration | None = ...,
+        max_stream_age: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "write_timeout", b"write_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_stream_age", b"max_stream_age", "write_timeout", b"write_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_frame_bytes", b"max_frame_bytes", "max_frame_px", b"max_frame_px", "max_side_px", b"max_side_px", "write_timeout", b"write_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_frame_bytes", b"max_frame_bytes", "max_frame_px", b"max_frame_px", "max_side_px", b"max_side_px", "max_stream_age", b"max_stream_age", "write_timeout", b"write_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
