@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         ModelList,
         Notice,
         NoticeReason,
+        ResumeOutcome,
+        ResumePoint,
         Segmented,
         StageTimes,
         StateReset,
@@ -67,7 +69,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "humanseg.answers": (
         "Accepted", "Answer", "DropReason", "Dropped", "Estimated", "Limits", "MaskAnswer", "ModelInfo", "ModelList",
-        "Notice", "NoticeReason", "Segmented", "StageTimes", "StateReset",
+        "Notice", "NoticeReason", "ResumeOutcome", "ResumePoint", "Segmented", "StageTimes", "StateReset",
     ),
     "humanseg.client": ("ClientOptions", "SegmentationClient"),
     "humanseg.errors": (
@@ -117,6 +119,8 @@ __all__ = [
     "PixelFormat",
     "ProtocolError",
     "RawFrame",
+    "ResumeOutcome",
+    "ResumePoint",
     "Rotation",
     "SegmentationClient",
     "SegmentationError",

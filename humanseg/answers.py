@@ -40,6 +40,18 @@ class StateReset(enum.Enum):
     SCENE = enum.auto()
 
 
+class ResumeOutcome(enum.Enum):
+    """What became of a resume token; the names are those of the contract's ``RESUME_OUTCOME_<name>``."""
+
+    UNKNOWN = enum.auto()
+    RESUMED = enum.auto()
+    MALFORMED = enum.auto()
+    NOT_AUTHENTIC = enum.auto()
+    EXPIRED = enum.auto()
+    OTHER_VERSION = enum.auto()
+    OTHER_MODEL = enum.auto()
+
+
 class NoticeReason(enum.Enum):
     """Why the server speaks up on its own."""
 
@@ -97,12 +109,16 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A config holds from here on, every default filled in; ``resets`` says what it made the server forget."""
+    """A config holds from here on, every default filled in; ``resets`` says what it made the server forget.
+
+    ``resume`` is what became of the earlier stream's memory, None where there was none to go on with.
+    """
 
     config: SessionConfig
     model: ModelInfo
     limits: Limits
     resets: tuple[StateReset, ...]
+    resume: ResumeOutcome | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +169,18 @@ class Notice:
     time_left_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where another stream can go on: `SegmentationClient.stream` takes it.
+
+    ``token`` is opaque, and as private as the video: it holds the last picture in gray. ``frame_id`` is the last frame
+    whose mask is in it.
+    """
+
+    token: bytes
+    frame_id: int
+
+
 #: What iterating over a stream yields.
 Answer = Accepted | MaskAnswer | Estimated | Dropped | Notice
 
@@ -166,7 +194,7 @@ class Segmented:
     times: StageTimes
 
 
-def read_answer(message: pb.StreamSegmentResponse) -> Answer | None:
+def read_answer(message: pb.StreamSegmentResponse) -> Answer | ResumePoint | None:
     """The message as an object; None for a kind that this release does not know.
 
     Raises:
@@ -182,6 +210,8 @@ def read_answer(message: pb.StreamSegmentResponse) -> Answer | None:
             notice = message.notice
             reason = _member(NoticeReason, pb.NoticeReason.DESCRIPTOR, notice.reason)
             return Notice(reason, notice.time_left.ToTimedelta().total_seconds())
+        case "resume_point":
+            return ResumePoint(message.resume_point.token, message.resume_point.frame_id)
         case _:
             return None
 
@@ -193,6 +223,7 @@ def read_accepted(message: pb.AcceptedConfig) -> Accepted:
         model=_read_model(message.model),
         limits=_read_limits(message.limits),
         resets=tuple(_member(StateReset, pb.StateReset.DESCRIPTOR, number) for number in message.resets),
+        resume=_member(ResumeOutcome, pb.ResumeOutcome.DESCRIPTOR, message.resume) if message.resume else None,
     )
 
 

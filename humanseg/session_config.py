@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
 from humanseg.options import Estimates, FramePolicy, TemporalFusion
@@ -26,6 +28,8 @@ class SessionConfig:
         mask_size: size of the masks in pixels; None for each frame's own.
         frame_policy: NEWEST for live video (late frames are dropped), EVERY for offline work (the sender waits).
         label: the caller's own name for this session in the server's log; at most 64 printable ASCII characters.
+        resume_interval_s: how often, at least 1, the server tells where another stream could go on
+            (`SegmentationStream.resume_point`); 0 for only when it is about to end this one.
         estimates: SUPERSEDED asks for an estimate (`Estimated`) of the mask of a frame that NEWEST would drop.
     """
 
@@ -40,6 +44,7 @@ class SessionConfig:
     frame_policy: FramePolicy = FramePolicy.NEWEST
     label: str = ""
     estimates: Estimates = Estimates.OFF
+    resume_interval_s: float = 0.0
 
     def __post_init__(self) -> None:
         # A plain (width, height) is welcome; what is out of range is for the server to name.
@@ -66,6 +71,7 @@ class SessionConfig:
             frame_policy=FRAME_POLICY.number(self.frame_policy),
             session_label=self.label,
             estimates=ESTIMATES.number(self.estimates),
+            resume_interval=_duration(self.resume_interval_s),
         )
 
     @classmethod
@@ -87,4 +93,13 @@ class SessionConfig:
             frame_policy=FRAME_POLICY.choice(message.frame_policy) or FramePolicy.NEWEST,
             label=message.session_label,
             estimates=ESTIMATES.choice(message.estimates) or Estimates.OFF,
+            resume_interval_s=message.resume_interval.ToTimedelta().total_seconds(),
         )
+
+
+def _duration(seconds: float) -> Duration | None:
+    if seconds == 0:
+        return None
+    message = Duration()
+    message.FromMilliseconds(round(seconds * 1000))
+    return message

@@ -13,6 +13,7 @@ from service import log
 from service.models import open_models
 from service.server import ListenError, serve
 from service.settings import SettingsError, load_settings
+from service.watched_file import SecretFileError
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def main() -> int:
         return 1
     try:
         asyncio.run(serve(settings, catalog))
-    except ListenError as error:
+    except (ListenError, SecretFileError) as error:
         log.event("start_failed", level=logging.ERROR, reason=str(error))
         return 1
     finally:

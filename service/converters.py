@@ -28,6 +28,7 @@ from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
 from service.pipeline import EncodedMask, PictureTask
+from service.resume import ResumeOutcome
 from service.settings import Settings
 from service.stages import STAGES, Stage, StageClock
 from service.stream_protocol import (
@@ -52,6 +53,7 @@ Choice = TypeVar("Choice", bound=enum.Enum)
 _DROP_REASON = ProtoEnum(pb.DropReason, "DROP_REASON_", {reason.name: reason for reason in DropReason})
 _NOTICE_REASON = ProtoEnum(pb.NoticeReason, "NOTICE_REASON_", {reason.name: reason for reason in NoticeReason})
 _STATE_RESET = ProtoEnum(pb.StateReset, "STATE_RESET_", {reason.name: reason for reason in ResetReason})
+_RESUME_OUTCOME = ProtoEnum(pb.ResumeOutcome, "RESUME_OUTCOME_", {outcome.name: outcome for outcome in ResumeOutcome})
 # Every reason that the service can give must exist in the contract; found at import, not at three in the morning.
 ProtoEnum(pb.ErrorReason, "ERROR_REASON_", {reason.name: reason for reason in Reason})
 
@@ -82,6 +84,9 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
         policy=_choice(FRAME_POLICY, message.frame_policy, "config.frame_policy", unknown),
         label=message.session_label,
         estimates=_choice(ESTIMATES, message.estimates, "config.estimates", unknown),
+        resume_token=message.resume_token,
+        # By hand: the message's own conversion raises on durations of more than ten thousand years.
+        resume_interval_s=message.resume_interval.seconds + message.resume_interval.nanos * 1e-9,
     )
     if unknown:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
@@ -163,7 +168,9 @@ def frame_task(entry: FrameEntry) -> PictureTask:
     )
 
 
-def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits) -> pb.StreamSegmentResponse:
+def accepted_message(
+    entry: ConfigEntry, resume: ResumeOutcome | None, model: pb.ModelInfo, limits: pb.Limits
+) -> pb.StreamSegmentResponse:
     """The answer to a config."""
     return pb.StreamSegmentResponse(
         accepted=pb.AcceptedConfig(
@@ -171,6 +178,7 @@ def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits)
             model=model,
             limits=limits,
             resets=[_STATE_RESET.number(reset) for reset in entry.resets],
+            resume=_RESUME_OUTCOME.number(resume),
         )
     )
 
@@ -192,6 +200,7 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         frame_policy=FRAME_POLICY.number(config.policy),
         session_label=config.label,
         estimates=ESTIMATES.number(config.estimates),
+        resume_interval=duration(config.resume_interval_s) if config.resume_interval_s else None,
     )
 
 
@@ -245,6 +254,11 @@ def notice_message(entry: NoticeEntry) -> pb.StreamSegmentResponse:
     """The stream ends soon."""
     notice = pb.Notice(reason=_NOTICE_REASON.number(entry.reason), time_left=duration(entry.time_left_s))
     return pb.StreamSegmentResponse(notice=notice)
+
+
+def resume_message(token: bytes, frame_id: int) -> pb.StreamSegmentResponse:
+    """Where another stream can go on."""
+    return pb.StreamSegmentResponse(resume_point=pb.ResumePoint(token=token, frame_id=frame_id))
 
 
 def still_message(mask: EncodedMask, model: pb.ModelInfo, clock: StageClock) -> pb.SegmentResponse:

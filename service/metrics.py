@@ -45,6 +45,11 @@ class ServiceMetrics:
         self._masks = self._frames.labels("mask", "")
         self._estimates = self._frames.labels("estimate", "")
         self._resets = Counter("humanseg_fusion_resets", "Fusion states given up", ["reason"], registry=self.registry)
+        self._resumes = Counter(
+            "humanseg_resumes", "Streams that came with a resume token, by what became of it", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.resume_points = Counter("humanseg_resume_points", "Resume tokens given out", registry=self.registry)
         self.stills = Counter("humanseg_stills", "Still pictures answered", ["outcome"], registry=self.registry)
         self.sessions_active = Gauge("humanseg_sessions_active", "Streams open now", registry=self.registry)
         self.sessions_limit = Gauge("humanseg_sessions_limit", "Streams admitted at most", registry=self.registry)
@@ -97,6 +102,10 @@ class ServiceMetrics:
     def frame_dropped(self, reason: str) -> None:
         """Count a frame without a mask."""
         self._frames.labels("dropped", reason.lower()).inc()
+
+    def resume_asked(self, outcome: str) -> None:
+        """Count a resume token that a client came with."""
+        self._resumes.labels(outcome.lower()).inc()
 
     def fusion_reset(self, reason: str) -> None:
         """Count a fusion state given up."""

@@ -19,14 +19,24 @@ from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.models import ModelCatalog
 from service.pipeline import FusionMemory
+from service.resume import Sealer
 from service.roster import Roster
-from service.session import Answer, DropAnswer, EstimateAnswer, Incoming, MaskAnswer, Session, SessionTimeouts
+from service.session import (
+    AcceptAnswer,
+    Answer,
+    DropAnswer,
+    EstimateAnswer,
+    Incoming,
+    MaskAnswer,
+    ResumeAnswer,
+    Session,
+    SessionTimeouts,
+)
 from service.settings import Settings
 from service.stages import StageClock
 from service.status import internal, to_status
 from service.stream_protocol import (
     CallError,
-    ConfigEntry,
     ProtocolViolation,
     Reason,
     SizeLimits,
@@ -57,7 +67,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         roster: Roster,
         metrics: ServiceMetrics,
         limits: SizeLimits,
+        sealer: Sealer,
     ) -> None:
+        self._sealer = sealer
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._estimator = estimator
@@ -94,6 +106,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._estimator,
             self._metrics,
             self._timeouts,
+            self._sealer,
+            tenant="",
         )
 
         async def answer(reply: Answer) -> None:
@@ -165,9 +179,11 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
 
     def _message(self, reply: Answer) -> CutResponse:
         match reply:
-            case ConfigEntry():
-                model = self._models[reply.config.model]
-                return CutResponse(converters.accepted_message(reply, model, self._limits_message))
+            case AcceptAnswer():
+                model = self._models[reply.entry.config.model]
+                return CutResponse(converters.accepted_message(reply.entry, reply.resume, model, self._limits_message))
+            case ResumeAnswer():
+                return CutResponse(converters.resume_message(reply.token, reply.frame_id))
             case MaskAnswer():
                 return CutResponse(converters.mask_message(reply.entry, reply.mask, reply.clock), reply.mask.payload)
             case EstimateAnswer():

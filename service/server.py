@@ -16,6 +16,7 @@ from service.dispatcher import Dispatcher
 from service.estimator import Estimator
 from service.metrics import MetricsEndpoint, ServiceMetrics
 from service.models import ModelCatalog
+from service.resume import Keys, Sealer
 from service.roster import Roster
 from service.rpc import SegmentationServicer, register
 from service.settings import Settings
@@ -62,6 +63,7 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
 
     Raises:
         ListenError: a port cannot be had.
+        SecretFileError: a file of keys cannot be used.
     """
     metrics = ServiceMetrics()
     metrics.describe_engines(catalog.infos)
@@ -69,8 +71,10 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
     dispatcher = Dispatcher(catalog, limits, metrics, threads=settings.runner_threads)
     estimator = Estimator(catalog, limits, threads=settings.runner_threads)
     roster = Roster(metrics, settings.max_sessions)
+    versions = {info.model.name: info.model.version for info in catalog.infos}
+    sealer = Sealer(Keys(settings.resume_key_file), settings.resume_max_age_s, versions)
     server = grpc.aio.server(options=channel_options(settings))
-    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits)
+    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits, sealer)
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

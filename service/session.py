@@ -21,6 +21,7 @@ from service.dispatcher import Dispatcher, DispatcherClosed
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory
+from service.resume import ResumeOutcome, Sealer, TokenRefused
 from service.stages import StageClock
 from service.stream_protocol import (
     CallError,
@@ -108,7 +109,23 @@ class DropAnswer:
     clock: StageClock
 
 
-Answer = ConfigEntry | NoticeEntry | MaskAnswer | EstimateAnswer | DropAnswer
+@dataclass(frozen=True, slots=True)
+class AcceptAnswer:
+    """A config holds; what became of its resume token, None where there was none."""
+
+    entry: ConfigEntry
+    resume: ResumeOutcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAnswer:
+    """Where another stream can go on, with the mask of this frame behind it."""
+
+    token: bytes
+    frame_id: int
+
+
+Answer = AcceptAnswer | ResumeAnswer | NoticeEntry | MaskAnswer | EstimateAnswer | DropAnswer
 Incoming = RequestedConfig | ReceivedFrame
 
 
@@ -123,8 +140,11 @@ class Session:
         estimator: Estimator,
         metrics: ServiceMetrics,
         timeouts: SessionTimeouts,
+        sealer: Sealer,
+        tenant: str,
     ) -> None:
         self.session_id = session_id
+        self.tenant = tenant
         self.frames = 0
         self.masks = 0
         self.estimates = 0
@@ -134,7 +154,11 @@ class Session:
         self._estimator = estimator
         self._metrics = metrics
         self._timeouts = timeouts
+        self._sealer = sealer
         self._memory = FusionMemory()
+        self._remembered_frame_id: int | None = None
+        self._resume_point_frame_id: int | None = None
+        self._resume_point_ns = time.monotonic_ns()
         self._opened_ns = self._last_message_ns = time.monotonic_ns()
         self._write_began_ns: int | None = None
         self._age_s = timeouts.draw_age_s()
@@ -222,16 +246,54 @@ class Session:
             self._room.set()
             match entry:
                 case FrameEntry():
-                    reply: Answer = await self._segment(entry)
+                    await self._say(answer, await self._segment(entry))
+                    if self._resume_point_is_due(entry.config.resume_interval_s):
+                        await self._offer_resume_point(answer)
                 case EstimateEntry():
-                    reply = await self._estimate(entry)
+                    await self._say(answer, await self._estimate(entry))
                 case DropEntry():
-                    reply = self._drop(entry, entry.reason, entry.detail, StageClock(entry.arrived_ns))
-                case _:
-                    reply = entry
-            self._write_began_ns = time.monotonic_ns()
-            await answer(reply)
-            self._write_began_ns = None
+                    clock = StageClock(entry.arrived_ns)
+                    await self._say(answer, self._drop(entry, entry.reason, entry.detail, clock))
+                case ConfigEntry():
+                    await self._say(answer, await self._accept(entry))
+                case NoticeEntry():
+                    # Before it, so that a client which leaves at once has it.
+                    await self._offer_resume_point(answer)
+                    await self._say(answer, entry)
+        if self._end is not None:
+            await self._offer_resume_point(answer)
+
+    async def _say(self, answer: Callable[[Answer], Awaitable[None]], reply: Answer) -> None:
+        self._write_began_ns = time.monotonic_ns()
+        await answer(reply)
+        self._write_began_ns = None
+
+    async def _accept(self, entry: ConfigEntry) -> AcceptAnswer:
+        if not entry.resume_token:
+            return AcceptAnswer(entry, None)
+        try:
+            self._memory = await asyncio.to_thread(
+                self._sealer.open, entry.resume_token, entry.config.model, self.tenant
+            )
+            outcome = ResumeOutcome.RESUMED
+        except TokenRefused as refused:
+            outcome = refused.outcome
+        self._metrics.resume_asked(outcome.name)
+        return AcceptAnswer(entry, outcome)
+
+    def _resume_point_is_due(self, interval_s: float) -> bool:
+        return interval_s > 0 and time.monotonic_ns() - self._resume_point_ns >= interval_s * 1e9
+
+    async def _offer_resume_point(self, answer: Callable[[Answer], Awaitable[None]]) -> None:
+        """Send a token, unless there is nothing new to remember since the last one."""
+        frame_id = self._remembered_frame_id
+        if frame_id is None or frame_id == self._resume_point_frame_id:
+            return
+        token = await asyncio.to_thread(self._sealer.seal, self._memory, self.tenant)
+        self._resume_point_ns, self._resume_point_frame_id = time.monotonic_ns(), frame_id
+        if token is not None:
+            self._metrics.resume_points.inc()
+            await self._say(answer, ResumeAnswer(token, frame_id))
 
     async def _segment(self, entry: FrameEntry) -> MaskAnswer | DropAnswer:
         clock = StageClock(entry.arrived_ns)
@@ -250,6 +312,7 @@ class Session:
         if not self.masks:
             self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
         self.masks += 1
+        self._remembered_frame_id = entry.frame_id
         self._metrics.frame_answered(clock)
         if mask.reset is not None:
             self._metrics.fusion_reset(mask.reset.name)

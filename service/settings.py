@@ -72,6 +72,10 @@ class Settings:
         5.0, "least time between two pings of a client; one that pings faster is cut off", low=0.01, high=86_400
     )
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
+    resume_key_file: Path | None = _setting(
+        None, "keys that sign resume tokens, one a line, the first signs; shared by all replicas; reloaded"
+    )
+    resume_max_age_s: float = _setting(60.0, "how old a resume token may be", low=1, high=86_400)
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("logfmt", "form of a log line", choices=("logfmt", "json"))
@@ -199,16 +203,18 @@ def _read(item: "Field[Any]", text: object) -> object:
         raise ValueError(f"{word!r} is not known, allowed are {', '.join(choices)}")
     if not word:
         raise ValueError("must not be empty")
-    return Path(word) if item.type is Path else word
+    return Path(word) if item.type in (Path, Path | None) else word
 
 
 def _metavar(item: "Field[Any]") -> str:
     if item.metadata["choices"] is not None:
         return "|".join(item.metadata["choices"])
-    return {int: "N", float: "SECONDS", Path: "DIR"}.get(item.type, "TEXT")  # type: ignore[arg-type]
+    return {int: "N", float: "SECONDS", Path: "DIR", Path | None: "FILE"}.get(item.type, "TEXT")  # type: ignore[arg-type]
 
 
 def _show(value: object) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, Path) and value.is_relative_to(REPOSITORY):
         return str(value.relative_to(REPOSITORY))
     return str(value)

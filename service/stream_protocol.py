@@ -33,6 +33,8 @@ BACKLOG_LIMIT = 256
 ESTIMATES_WAITING = 4
 #: Estimates between two frames for the engine: were each as slow as the frames are fast, no mask would ever come.
 ESTIMATES_IN_A_ROW = 8
+#: Least time between two resume points: each costs some milliseconds and up to 40 KB.
+LEAST_RESUME_INTERVAL_S, LARGEST_RESUME_INTERVAL_S = 1.0, 86_400.0
 LABEL_LIMIT = 64
 
 
@@ -154,6 +156,8 @@ class RequestedConfig:
     policy: FramePolicy | None = None
     label: str = ""
     estimates: Estimates | None = None
+    resume_token: bytes = b""
+    resume_interval_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,8 @@ class StreamConfig:
     policy: FramePolicy
     label: str
     estimates: Estimates
+    resume_interval_s: float
+    """0: only when the stream is about to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,8 @@ class ConfigEntry:
 
     config: StreamConfig
     resets: tuple[ResetReason, ...]
+    resume_token: bytes
+    """Of the first config; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,10 +311,13 @@ class StreamProtocol:
         """
         self._require_not_closed()
         try:
+            if self._config is not None and requested.resume_token:
+                where = "belongs into the first config only; leave it out of later ones"
+                raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [("config.resume_token", where)])
             config = check_config(requested, self._catalog, self._limits)
         except CallError as error:
             raise self._violation(error) from None
-        self._entries.append(ConfigEntry(config, self._resets(config)))
+        self._entries.append(ConfigEntry(config, self._resets(config), requested.resume_token))
         self._config = config
         self._state = State.RUNNING
 
@@ -450,6 +461,11 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         text = f"{requested.label[:LABEL_LIMIT]!r} ({len(requested.label)} characters) is not a label"
         fields.append(("config.session_label", f"{text}; allowed are up to {LABEL_LIMIT} printable ASCII characters"))
     mask_size = check_mask_size("config.", requested.mask_width, requested.mask_height, limits, fields)
+    interval_s = requested.resume_interval_s
+    if interval_s != 0 and not LEAST_RESUME_INTERVAL_S <= interval_s <= LARGEST_RESUME_INTERVAL_S:
+        allowed = f"allowed are 0 and {LEAST_RESUME_INTERVAL_S:g} to {LARGEST_RESUME_INTERVAL_S:g} s"
+        text = f"{interval_s:g} s, {allowed}"
+        fields.append(("config.resume_interval", text))
     if fields:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", fields)
     return StreamConfig(
@@ -464,6 +480,7 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         policy=requested.policy or FramePolicy.NEWEST,
         label=requested.label,
         estimates=requested.estimates or Estimates.OFF,
+        resume_interval_s=interval_s,
     )
 
 

@@ -245,6 +245,49 @@ STATE_RESET_TIME: StateReset.ValueType  # 5
 STATE_RESET_SCENE: StateReset.ValueType  # 6
 """The picture changed as a whole: a cut, or a camera turned fast."""
 
+class _ResumeOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResumeOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ResumeOutcome.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    RESUME_OUTCOME_UNSPECIFIED: _ResumeOutcome.ValueType  # 0
+    """There was none."""
+    RESUME_OUTCOME_RESUMED: _ResumeOutcome.ValueType  # 1
+    """The memory of the earlier stream is back. A first frame that does not fit it (another size, rotation or mirroring, a
+    capture time more than half a second later or not later) still resets it, and says so.
+    """
+    RESUME_OUTCOME_MALFORMED: _ResumeOutcome.ValueType  # 2
+    """Started anew: it is no token, or longer than 40,960 bytes."""
+    RESUME_OUTCOME_NOT_AUTHENTIC: _ResumeOutcome.ValueType  # 3
+    """Started anew: not signed with a key of this server's, or given to somebody else."""
+    RESUME_OUTCOME_EXPIRED: _ResumeOutcome.ValueType  # 4
+    """Started anew: older than the server allows."""
+    RESUME_OUTCOME_OTHER_VERSION: _ResumeOutcome.ValueType  # 5
+    """Started anew: made by a release that writes tokens otherwise."""
+    RESUME_OUTCOME_OTHER_MODEL: _ResumeOutcome.ValueType  # 6
+    """Started anew: the masks in it are of another model, or of another version of it."""
+
+class ResumeOutcome(_ResumeOutcome, metaclass=_ResumeOutcomeEnumTypeWrapper):
+    """What became of a `SessionConfig.resume_token`."""
+
+RESUME_OUTCOME_UNSPECIFIED: ResumeOutcome.ValueType  # 0
+"""There was none."""
+RESUME_OUTCOME_RESUMED: ResumeOutcome.ValueType  # 1
+"""The memory of the earlier stream is back. A first frame that does not fit it (another size, rotation or mirroring, a
+capture time more than half a second later or not later) still resets it, and says so.
+"""
+RESUME_OUTCOME_MALFORMED: ResumeOutcome.ValueType  # 2
+"""Started anew: it is no token, or longer than 40,960 bytes."""
+RESUME_OUTCOME_NOT_AUTHENTIC: ResumeOutcome.ValueType  # 3
+"""Started anew: not signed with a key of this server's, or given to somebody else."""
+RESUME_OUTCOME_EXPIRED: ResumeOutcome.ValueType  # 4
+"""Started anew: older than the server allows."""
+RESUME_OUTCOME_OTHER_VERSION: ResumeOutcome.ValueType  # 5
+"""Started anew: made by a release that writes tokens otherwise."""
+RESUME_OUTCOME_OTHER_MODEL: ResumeOutcome.ValueType  # 6
+"""Started anew: the masks in it are of another model, or of another version of it."""
+
 class _FrameOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -430,6 +473,8 @@ class SessionConfig(message.Message):
     FRAME_POLICY_FIELD_NUMBER: builtins.int
     SESSION_LABEL_FIELD_NUMBER: builtins.int
     ESTIMATES_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    RESUME_INTERVAL_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -460,6 +505,16 @@ class SessionConfig(message.Message):
     """The client's own name for this session, for the server's log; at most 64 printable ASCII characters. Default empty."""
     estimates: Estimates.ValueType
     """Frames that are answered with an estimate instead of DROPPED. Default OFF."""
+    resume_token: builtins.bytes
+    """A `ResumePoint.token` of an earlier stream, to go on where that one ended: masks are fused with those before. In the
+    first config only. One that is of no use here starts anew, and `AcceptedConfig.resume` says why. Never echoed.
+    """
+    @builtins.property
+    def resume_interval(self) -> duration_pb2.Duration:
+        """How often, at least 1 s, the server sends a `ResumePoint` while frames are answered with masks. 0 (default): only
+        when the stream is about to end, before the `notice` and once more after the last answer.
+        """
+
     def __init__(
         self,
         *,
@@ -476,10 +531,12 @@ class SessionConfig(message.Message):
         frame_policy: FramePolicy.ValueType = ...,
         session_label: builtins.str = ...,
         estimates: Estimates.ValueType = ...,
+        resume_token: builtins.bytes = ...,
+        resume_interval: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["resume_interval", b"resume_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["estimates", b"estimates", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["estimates", b"estimates", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -669,6 +726,9 @@ class AcceptedConfig(message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     RESETS_FIELD_NUMBER: builtins.int
+    RESUME_FIELD_NUMBER: builtins.int
+    resume: ResumeOutcome.ValueType
+    """What became of the config's `resume_token`."""
     @builtins.property
     def config(self) -> SessionConfig:
         """The config as it holds now, every default filled in."""
@@ -692,10 +752,11 @@ class AcceptedConfig(message.Message):
         model: ModelInfo | None = ...,
         limits: Limits | None = ...,
         resets: abc.Iterable[StateReset.ValueType] | None = ...,
+        resume: ResumeOutcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model", "resets", b"resets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model", "resets", b"resets", "resume", b"resume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -842,6 +903,33 @@ class Notice(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ResumePoint(message.Message):
+    """What another replica needs to go on with this stream without a visible seam."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: builtins.int
+    FRAME_ID_FIELD_NUMBER: builtins.int
+    token: builtins.bytes
+    """Opaque, at most 40,960 bytes; signed, not encrypted. It holds the last picture in gray, at the size of the network's
+    input, and its mask: as private as the video. For `SessionConfig.resume_token`, within the time that the server's
+    operator allows (a minute by default).
+    """
+    frame_id: builtins.int
+    """The last frame whose mask is in it."""
+    def __init__(
+        self,
+        *,
+        token: builtins.bytes = ...,
+        frame_id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["frame_id", b"frame_id", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class StreamSegmentResponse(message.Message):
     """A message of the server."""
 
@@ -850,6 +938,7 @@ class StreamSegmentResponse(message.Message):
     ACCEPTED_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
     NOTICE_FIELD_NUMBER: builtins.int
+    RESUME_POINT_FIELD_NUMBER: builtins.int
     @builtins.property
     def accepted(self) -> AcceptedConfig:
         """Answer to a config."""
@@ -862,18 +951,23 @@ class StreamSegmentResponse(message.Message):
     def notice(self) -> Notice:
         """A word from the server."""
 
+    @builtins.property
+    def resume_point(self) -> ResumePoint:
+        """Where another stream can go on; the latest one counts."""
+
     def __init__(
         self,
         *,
         accepted: AcceptedConfig | None = ...,
         result: FrameResult | None = ...,
         notice: Notice | None = ...,
+        resume_point: ResumePoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result", "resume_point", b"resume_point"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result", "resume_point", b"resume_point"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["accepted", "result", "notice"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["accepted", "result", "notice", "resume_point"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
