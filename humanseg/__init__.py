@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from humanseg.access import TlsFiles
     from humanseg.answers import (
         Accepted,
         Answer,
@@ -67,6 +68,7 @@ __version__ = "0.1.0"
 
 #: Where each public name comes from.
 _MODULES = {
+    "humanseg.access": ("TlsFiles",),
     "humanseg.answers": (
         "Accepted", "Answer", "DropReason", "Dropped", "Estimated", "Limits", "MaskAnswer", "ModelInfo", "ModelList",
         "Notice", "NoticeReason", "ResumeOutcome", "ResumePoint", "Segmented", "StageTimes", "StateReset",
@@ -136,6 +138,7 @@ __all__ = [
     "StreamAgedError",
     "TemporalFusion",
     "TimedFrame",
+    "TlsFiles",
     "UnknownModelError",
 ]
 

@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 from grpc import aio
 
+from humanseg.access import call_metadata
 from humanseg.answers import Limits, ModelList, ResumePoint, Segmented, read_model_list, read_segmented
 from humanseg.errors import (
     CallCancelledError,
@@ -81,17 +82,20 @@ class SegmentationClient:
         target: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         options: ClientOptions | None = None,
     ) -> None:
         """Prepare a client; nothing is sent yet.
 
         Args:
             target: ``"host:port"``, or another of gRPC's names.
-            credentials: for TLS; an unencrypted connection without.
+            credentials: for TLS, for example `TlsFiles.credentials`; an unencrypted connection without.
+            token: bearer token, sent with every call; over an unencrypted connection everybody on the way can read it.
             options: see `ClientOptions`.
         """
         self._target = target
         self._credentials = credentials
+        self._metadata = call_metadata(token)
         self._options = options or ClientOptions()
         self._channel: aio.Channel | None = None
         self._limits: Limits | None = None
@@ -121,7 +125,8 @@ class SegmentationClient:
         Raises:
             SegmentationError: the call failed.
         """
-        call = self._stub().ListModels(pb.ListModelsRequest(), timeout=self._options.timeout_s)
+        timeout_s = self._options.timeout_s
+        call = self._stub().ListModels(pb.ListModelsRequest(), timeout=timeout_s, metadata=self._metadata)
         models = read_model_list(await _finish(call))
         self._limits = models.limits
         return models
@@ -170,7 +175,8 @@ class SegmentationClient:
             request.pixel_format = PIXEL_FORMAT.number(pixel_format)
         if mask_size is not None:
             request.mask_width, request.mask_height = mask_size
-        response = await _finish(self._stub().Segment(request, timeout=self._options.timeout_s))
+        timeout_s = self._options.timeout_s
+        response = await _finish(self._stub().Segment(request, timeout=timeout_s, metadata=self._metadata))
         try:
             return read_segmented(response)
         except ValueError as error:
@@ -189,7 +195,7 @@ class SegmentationClient:
         if self._channel is None:
             raise RuntimeError(_NOT_OPEN)
         limits = StreamLimits(self._options.max_unanswered, self._options.answer_timeout_s)
-        stream = SegmentationStream(self._open_channel(), config, limits, self._streams.discard, resume)
+        stream = SegmentationStream(self._open_channel(), config, limits, self._streams.discard, resume, self._metadata)
         self._streams.add(stream)
         return stream
 

@@ -153,6 +153,8 @@ _BY_REASON: dict[str, type[SegmentationError]] = {
     "CLIENT_NOT_READING": ClientTooSlowError,
     "DRAINING": ServerDrainingError,
     "MAX_AGE": StreamAgedError,
+    "UNAUTHENTICATED": AccessDeniedError,
+    "TENANT_QUOTA": OverloadedError,
     "INTERNAL": ServerFaultError,
     "LIMIT_EXCEEDED": LimitExceededError,
 }

@@ -69,12 +69,14 @@ class SegmentationStream:
         limits: StreamLimits,
         on_close: Callable[["SegmentationStream"], None],
         resume: ResumePoint | None = None,
+        metadata: tuple[tuple[str, str], ...] | None = None,
     ) -> None:
         self._channel = channel
         self._on_close = on_close
         self._config = config
         self._own_limits = limits
         self._resume = resume
+        self._metadata = metadata
         self._resume_point: ResumePoint | None = None
         self._connection: _Connection | None = None
         self._accepted: Accepted | None = None
@@ -100,7 +102,7 @@ class SegmentationStream:
         Raises:
             SegmentationError: there is no server, or it does not accept the config.
         """
-        call = SegmentationServiceStub(self._channel).StreamSegment()
+        call = SegmentationServiceStub(self._channel).StreamSegment(metadata=self._metadata)
         self._quiet_since = time.monotonic()
         self._connection = _Connection(call, asyncio.create_task(self._read(call, _FinalStatus(call))))
         try:

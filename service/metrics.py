@@ -1,15 +1,23 @@
 """Every metric of the service, and the ``/metrics`` endpoint. No label grows with the number of sessions."""
 
+import socket
+import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from engines.runner import RunnerInfo
 from service.stages import STAGES, StageClock
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 #: Seconds; the edges at 8, 16.7 and 33.3 ms are the frame times of 120, 60 and 30 fps.
 STAGE_EDGES_S = (
@@ -75,7 +83,13 @@ class ServiceMetrics:
             "humanseg_engine_info", "Models served and the engine in use", ["model", "version", "engine"],
             registry=self.registry,
         )  # fmt: skip
-        self.ready = Gauge("humanseg_ready", "1 while new streams are taken", registry=self.registry)
+        self._ready = Gauge("humanseg_ready", "1 while new streams are taken", registry=self.registry)
+        self.is_ready = False
+
+    def set_ready(self, ready: bool) -> None:
+        """Whether new streams are taken."""
+        self.is_ready = ready
+        self._ready.set(ready)
 
     def describe_engines(self, infos: Iterable[RunnerInfo]) -> None:
         """Show which engine serves which model."""
@@ -113,11 +127,27 @@ class ServiceMetrics:
 
 
 class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):
-    """``/metrics`` over HTTP in a thread of its own."""
+    """``/metrics`` and ``/ready`` over HTTP in threads of their own.
+
+    ``/ready`` is 200 while new streams are taken, else 503: for probes that cannot speak gRPC over TLS, such as
+    Kubernetes' own.
+    """
 
     def __init__(self, metrics: ServiceMetrics, host: str, port: int) -> None:
         """Start to listen; raises OSError where the port is taken."""
-        self._server, self._thread = start_http_server(port, host, registry=metrics.registry)
+        exposition = make_wsgi_app(metrics.registry)
+
+        def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            if environ.get("PATH_INFO") != "/ready":
+                page: Iterable[bytes] = exposition(environ, start_response)
+                return page
+            is_ready = metrics.is_ready
+            start_response("200 OK" if is_ready else "503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"ready\n" if is_ready else b"not ready\n"]
+
+        self._server = make_server(host, port, answer, _server_class(host, port), _QuietHandler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
 
     @property
     def port(self) -> int:
@@ -128,3 +158,22 @@ class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # the name of the base class
+        """No line a scrape."""
+
+
+class _ThreadedServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _ThreadedServer6(_ThreadedServer):
+    address_family = socket.AF_INET6
+
+
+def _server_class(host: str, port: int) -> type[WSGIServer]:
+    """The one whose sockets take such addresses: IPv4 or IPv6."""
+    family = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)[0][0]
+    return _ThreadedServer6 if family == socket.AF_INET6 else _ThreadedServer

@@ -14,6 +14,7 @@ from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from humanseg.vision.decode import DecodeError, TooLargeError
 from service import converters, log
+from service.access import Gate, Tenant
 from service.dispatcher import Dispatcher, DispatcherClosed
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
@@ -49,6 +50,7 @@ from service.wire import CutRequest, CutResponse, cut_request, join_response
 StreamContext = grpc.aio.ServicerContext[CutRequest, CutResponse]
 StillContext = grpc.aio.ServicerContext[pb.SegmentRequest, pb.SegmentResponse]
 ListContext = grpc.aio.ServicerContext[pb.ListModelsRequest, pb.ListModelsResponse]
+AnyContext = StreamContext | StillContext | ListContext
 
 
 #: How long a status may wait for the client's window before the call is cut off without one.
@@ -68,8 +70,11 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         metrics: ServiceMetrics,
         limits: SizeLimits,
         sealer: Sealer,
+        gate: Gate,
     ) -> None:
         self._sealer = sealer
+        self._gate = gate
+        self._max_messages_per_s = settings.max_messages_per_s
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._estimator = estimator
@@ -95,7 +100,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     ) -> None:
         """One session, from its config to its end."""
         try:
-            self._roster.require_room()
+            tenant = self._tenant_of(context)
+            self._roster.require_room(tenant)
         except CallError as error:
             self._roster.refuse(error.reason)
             await _abort(context, error)
@@ -107,7 +113,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._metrics,
             self._timeouts,
             self._sealer,
-            tenant="",
+            tenant.name,
+            self._max_messages_per_s,
         )
 
         async def answer(reply: Answer) -> None:
@@ -116,7 +123,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         ended_by: CallError | None = None
         outcome = "cancelled"
         self._roster.enter(session)
-        log.event("session_opened", session=session.session_id, peer=context.peer())
+        log.event("session_opened", session=session.session_id, peer=context.peer(), tenant=tenant.name)
         try:
             await session.run(_incoming(request_iterator), answer)
             outcome = "ok"
@@ -142,6 +149,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         """One still picture."""
         clock = StageClock(time.monotonic_ns())
         try:
+            self._tenant_of(context)
             response = await self._segment_still(request, clock)
         except CallError as error:
             self._metrics.stills.labels(error.reason.name.lower()).inc()
@@ -156,9 +164,16 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: ListContext) -> pb.ListModelsResponse:  # noqa: N802
         """The models and limits of this server."""
+        try:
+            self._tenant_of(context)
+        except CallError as error:
+            await _abort(context, error)
         return pb.ListModelsResponse(
             models=[self._models[name] for name in self._catalog.names], limits=self._limits_message
         )
+
+    def _tenant_of(self, context: AnyContext) -> Tenant:
+        return self._gate.tenant_of(context.invocation_metadata() or ())
 
     async def _segment_still(self, request: pb.SegmentRequest, clock: StageClock) -> pb.SegmentResponse:
         task = converters.still_task(request, self._limits)
@@ -224,7 +239,7 @@ async def _incoming(requests: AsyncIterator[CutRequest]) -> AsyncIterator[Incomi
                 raise ProtocolViolation(Reason.MESSAGE_EMPTY, message, fields=[("message", message)])
 
 
-async def _abort(context: "StreamContext | StillContext", error: CallError) -> NoReturn:
+async def _abort(context: AnyContext, error: CallError) -> NoReturn:
     """End the call with the error's status.
 
     The status queues behind answers that the client has not read. It gets them all if it reads on in time; else the

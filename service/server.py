@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from humanseg.v1 import segmentation_pb2 as pb
 from service import log
+from service.access import Gate
 from service.dispatcher import Dispatcher
 from service.estimator import Estimator
 from service.metrics import MetricsEndpoint, ServiceMetrics
@@ -21,6 +22,7 @@ from service.roster import Roster
 from service.rpc import SegmentationServicer, register
 from service.settings import Settings
 from service.stream_protocol import SizeLimits
+from service.tls import TlsFiles, server_credentials
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 #: How long what was accepted may take to be answered, once streams are no longer served; then how long the last calls
@@ -73,8 +75,9 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
     roster = Roster(metrics, settings.max_sessions)
     versions = {info.model.name: info.model.version for info in catalog.infos}
     sealer = Sealer(Keys(settings.resume_key_file), settings.resume_max_age_s, versions)
+    gate = Gate(settings.auth_tokens_file)
     server = grpc.aio.server(options=channel_options(settings))
-    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits, sealer)
+    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits, sealer, gate)
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -86,7 +89,7 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
         await server.start()
         for name in ("", SERVICE_NAME):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-        metrics.ready.set(1)
+        metrics.set_ready(True)
         log.event(
             "ready", host=settings.host, port=port, metrics_port=endpoint.port, engine=settings.engine,
             runners=settings.runner_threads,
@@ -94,7 +97,7 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
         )  # fmt: skip
         lag = asyncio.create_task(_measure_loop_lag(metrics))
         signal_name = await stop
-        metrics.ready.set(0)
+        metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
         await health_servicer.enter_graceful_shutdown()
         await _drain(roster, settings.drain_s)
@@ -108,8 +111,17 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     address = f"{settings.host}:{settings.port}"
+    credentials = None
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+        credentials = server_credentials(files)
+    elif settings.auth_tokens_file is not None:
+        log.event("tokens_in_the_clear", level=logging.WARNING, why="no --tls-cert-file: encrypt in front of this port")
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise ListenError(f"cannot listen on {address} ({error}); is another server there? choose --port") from None
     if port == 0:

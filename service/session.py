@@ -21,6 +21,7 @@ from service.dispatcher import Dispatcher, DispatcherClosed
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory
+from service.rate import MessageRate
 from service.resume import ResumeOutcome, Sealer, TokenRefused
 from service.stages import StageClock
 from service.stream_protocol import (
@@ -142,6 +143,7 @@ class Session:
         timeouts: SessionTimeouts,
         sealer: Sealer,
         tenant: str,
+        max_messages_per_s: float,
     ) -> None:
         self.session_id = session_id
         self.tenant = tenant
@@ -159,6 +161,7 @@ class Session:
         self._remembered_frame_id: int | None = None
         self._resume_point_frame_id: int | None = None
         self._resume_point_ns = time.monotonic_ns()
+        self._rate = MessageRate(max_messages_per_s, time.monotonic_ns())
         self._opened_ns = self._last_message_ns = time.monotonic_ns()
         self._write_began_ns: int | None = None
         self._age_s = timeouts.draw_age_s()
@@ -228,6 +231,10 @@ class Session:
             else:
                 self._protocol.receive_config(message)
             self._work_ready.set()
+            if hold_off_s := self._rate.take(now_ns):
+                # What is not read is held back by HTTP/2 in the client.
+                await asyncio.sleep(hold_off_s)
+                self._last_message_ns = time.monotonic_ns()
             # mypy believes that the state is as it was above; the watch may have closed it meanwhile.
             while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:  # type: ignore[comparison-overlap]
                 self._room.clear()

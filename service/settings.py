@@ -72,6 +72,17 @@ class Settings:
         5.0, "least time between two pings of a client; one that pings faster is cut off", low=0.01, high=86_400
     )
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
+    tls_cert_file: Path | None = _setting(None, "the server's certificate chain, PEM; without one nothing is encrypted")
+    tls_key_file: Path | None = _setting(None, "its key, PEM, without a password; all three are reloaded")
+    tls_client_ca_file: Path | None = _setting(
+        None, "authority of the clients' certificates; then each needs one (mTLS)"
+    )
+    auth_tokens_file: Path | None = _setting(
+        None, "who may call: lines of SHA-256 of a token, tenant, greatest number of streams; reloaded"
+    )
+    max_messages_per_s: float = _setting(
+        500.0, "messages of one stream that are read in a second; 0: no limit", low=0, high=1e6
+    )
     resume_key_file: Path | None = _setting(
         None, "keys that sign resume tokens, one a line, the first signs; shared by all replicas; reloaded"
     )
@@ -128,7 +139,12 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
             _read_into(values, known[name], text, f"--{name.replace('_', '-')}", complaints)
     if complaints:
         raise SettingsError("\n".join(complaints))
-    return Settings(**values)  # type: ignore[arg-type]  # each value was read by its own field's type
+    settings = Settings(**values)  # type: ignore[arg-type]  # each value was read by its own field's type
+    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+        raise SettingsError("--tls-cert-file and --tls-key-file belong together; give both or neither")
+    if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
+        raise SettingsError("--tls-client-ca-file asks for clients' certificates; give --tls-cert-file as well")
+    return settings
 
 
 class _UsageError(Exception):

@@ -55,6 +55,8 @@ class Reason(enum.Enum):
     INTERNAL = enum.auto()
     LIMIT_EXCEEDED = enum.auto()
     MAX_AGE = enum.auto()
+    UNAUTHENTICATED = enum.auto()
+    TENANT_QUOTA = enum.auto()
 
 
 class NoticeReason(enum.Enum):
@@ -82,6 +84,7 @@ class CallError(Exception):
         reason: decides the status code (`service.status`).
         fields: (path, description) of the offending fields of the request.
         metadata: figures for the client, units in the keys.
+        quota_subject: whose quota is used up, where one is.
     """
 
     def __init__(
@@ -91,11 +94,13 @@ class CallError(Exception):
         *,
         fields: Sequence[tuple[str, str]] = (),
         metadata: dict[str, str] | None = None,
+        quota_subject: str = "",
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.fields = tuple(fields)
         self.metadata = metadata or {}
+        self.quota_subject = quota_subject
 
 
 class ProtocolViolation(CallError):

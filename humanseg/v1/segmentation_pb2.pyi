@@ -417,6 +417,12 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
     ERROR_REASON_MAX_AGE: _ErrorReason.ValueType  # 20
     """UNAVAILABLE with RetryInfo: the stream has reached `Limits.max_stream_age`; a new one is welcome at once."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 21
+    """UNAUTHENTICATED: no bearer token, or none that this server knows."""
+    ERROR_REASON_TENANT_QUOTA: _ErrorReason.ValueType  # 22
+    """RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure: the tenant has as many streams as it may; metadata
+    `tenant_max_sessions`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` in google.rpc.ErrorInfo of every error status; its `domain` is "humanseg.v1". The name without the
@@ -453,6 +459,12 @@ ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 13
 """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
 ERROR_REASON_MAX_AGE: ErrorReason.ValueType  # 20
 """UNAVAILABLE with RetryInfo: the stream has reached `Limits.max_stream_age`; a new one is welcome at once."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 21
+"""UNAUTHENTICATED: no bearer token, or none that this server knows."""
+ERROR_REASON_TENANT_QUOTA: ErrorReason.ValueType  # 22
+"""RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure: the tenant has as many streams as it may; metadata
+`tenant_max_sessions`.
+"""
 
 @typing.final
 class SessionConfig(message.Message):
