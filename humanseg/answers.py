@@ -41,11 +41,24 @@ class StateReset(enum.Enum):
     SCENE = enum.auto()
 
 
+class ResumeOutcome(enum.Enum):
+    """What became of a resume token; the names are those of the contract's ``RESUME_OUTCOME_<name>``."""
+
+    UNKNOWN = enum.auto()
+    RESUMED = enum.auto()
+    MALFORMED = enum.auto()
+    NOT_AUTHENTIC = enum.auto()
+    EXPIRED = enum.auto()
+    OTHER_VERSION = enum.auto()
+    OTHER_MODEL = enum.auto()
+
+
 class NoticeReason(enum.Enum):
     """Why the server speaks up on its own."""
 
     UNKNOWN = enum.auto()
     DRAINING = enum.auto()
+    MAX_AGE = enum.auto()
     DEGRADED = enum.auto()
     RESTORED = enum.auto()
 
@@ -63,7 +76,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server will not exceed."""
+    """What the server will not exceed; a ``max_stream_age_s`` of 0 is none."""
 
     max_frame_bytes: int
     max_frame_px: int
@@ -71,6 +84,7 @@ class Limits:
     config_timeout_s: float
     idle_timeout_s: float
     write_timeout_s: float
+    max_stream_age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +112,16 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A config holds from here on, every default filled in; ``resets`` says what it made the server forget."""
+    """A config holds from here on, every default filled in; ``resets`` says what it made the server forget.
+
+    ``resume`` is what became of the earlier stream's memory, None where there was none to go on with.
+    """
 
     config: SessionConfig
     model: ModelInfo
     limits: Limits
     resets: tuple[StateReset, ...]
+    resume: ResumeOutcome | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +182,18 @@ class Notice:
     every_second: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where another stream can go on: `SegmentationClient.stream` takes it.
+
+    ``token`` is opaque, and as private as the video: it holds the last picture in gray. ``frame_id`` is the last frame
+    whose mask is in it.
+    """
+
+    token: bytes
+    frame_id: int
+
+
 #: What iterating over a stream yields.
 Answer = Accepted | MaskAnswer | Estimated | Dropped | Notice
 
@@ -177,7 +207,7 @@ class Segmented:
     times: StageTimes
 
 
-def read_answer(message: pb.StreamSegmentResponse) -> Answer | None:
+def read_answer(message: pb.StreamSegmentResponse) -> Answer | ResumePoint | None:
     """The message as an object; None for a kind that this release does not know.
 
     Raises:
@@ -194,6 +224,8 @@ def read_answer(message: pb.StreamSegmentResponse) -> Answer | None:
             reason = _member(NoticeReason, pb.NoticeReason.DESCRIPTOR, notice.reason)
             left_s = notice.time_left.ToTimedelta().total_seconds()
             return Notice(reason, left_s, notice.degrade_level, notice.model, notice.every_second)
+        case "resume_point":
+            return ResumePoint(message.resume_point.token, message.resume_point.frame_id)
         case _:
             return None
 
@@ -205,6 +237,7 @@ def read_accepted(message: pb.AcceptedConfig) -> Accepted:
         model=_read_model(message.model),
         limits=_read_limits(message.limits),
         resets=tuple(_member(StateReset, pb.StateReset.DESCRIPTOR, number) for number in message.resets),
+        resume=_member(ResumeOutcome, pb.ResumeOutcome.DESCRIPTOR, message.resume) if message.resume else None,
     )
 
 
@@ -265,6 +298,7 @@ def _read_limits(message: pb.Limits) -> Limits:
         config_timeout_s=message.config_timeout.ToTimedelta().total_seconds(),
         idle_timeout_s=message.idle_timeout.ToTimedelta().total_seconds(),
         write_timeout_s=message.write_timeout.ToTimedelta().total_seconds(),
+        max_stream_age_s=message.max_stream_age.ToTimedelta().total_seconds(),
     )
 
 

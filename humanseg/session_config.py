@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
 from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
@@ -38,6 +40,8 @@ class SessionConfig:
             make it is dropped (LATE) before the engine. 0 for none; None leaves it to the server, in an answer: none.
         degradation: what the server may do under overload: take a smaller model, or also every second frame only; None
             leaves it to the server.
+        resume_interval_s: how often, at least 1, the server tells where another stream could go on
+            (`SegmentationStream.resume_point`); 0 for only when it is about to end this one.
         estimates: SUPERSEDED asks for an estimate (`Estimated`) of the mask of a frame that NEWEST would drop.
     """
 
@@ -54,6 +58,7 @@ class SessionConfig:
     estimates: Estimates = Estimates.OFF
     frame_deadline_s: float | None = None
     degradation: Degradation | None = None
+    resume_interval_s: float = 0.0
 
     def __post_init__(self) -> None:
         # A plain (width, height) is welcome; what is out of range is for the server to name.
@@ -84,6 +89,7 @@ class SessionConfig:
             session_label=self.label,
             estimates=ESTIMATES.number(self.estimates),
             degradation=DEGRADATION.number(self.degradation),
+            resume_interval=_duration(self.resume_interval_s),
         )
         if self.frame_deadline_s is not None:
             message.frame_deadline.FromMicroseconds(round(self.frame_deadline_s * 1e6))
@@ -112,4 +118,13 @@ class SessionConfig:
             frame_deadline_s=message.frame_deadline.ToMicroseconds() / 1e6
             if message.HasField("frame_deadline")
             else None,
+            resume_interval_s=message.resume_interval.ToTimedelta().total_seconds(),
         )
+
+
+def _duration(seconds: float) -> Duration | None:
+    if seconds == 0:
+        return None
+    message = Duration()
+    message.FromMilliseconds(round(seconds * 1000))
+    return message

@@ -29,6 +29,7 @@ from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
 from service.pipeline import EncodedMask, PictureTask
+from service.resume import ResumeOutcome
 from service.settings import Settings
 from service.stages import STAGES, Stage, StageClock
 from service.stream_protocol import (
@@ -39,6 +40,7 @@ from service.stream_protocol import (
     DropReason,
     FrameEntry,
     NoticeEntry,
+    NoticeReason,
     Reason,
     ReceivedFrame,
     RequestedConfig,
@@ -51,7 +53,9 @@ from service.stream_protocol import (
 Choice = TypeVar("Choice", bound=enum.Enum)
 
 _DROP_REASON = ProtoEnum(pb.DropReason, "DROP_REASON_", {reason.name: reason for reason in DropReason})
+_NOTICE_REASON = ProtoEnum(pb.NoticeReason, "NOTICE_REASON_", {reason.name: reason for reason in NoticeReason})
 _STATE_RESET = ProtoEnum(pb.StateReset, "STATE_RESET_", {reason.name: reason for reason in ResetReason})
+_RESUME_OUTCOME = ProtoEnum(pb.ResumeOutcome, "RESUME_OUTCOME_", {outcome.name: outcome for outcome in ResumeOutcome})
 # Every reason that the service can give must exist in the contract; found at import, not at three in the morning.
 ProtoEnum(pb.ErrorReason, "ERROR_REASON_", {reason.name: reason for reason in Reason})
 
@@ -84,6 +88,9 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
         estimates=_choice(ESTIMATES, message.estimates, "config.estimates", unknown),
         frame_deadline_ns=_deadline_ns(message),
         degradation=_choice(DEGRADATION, message.degradation, "config.degradation", unknown),
+        resume_token=message.resume_token,
+        # By hand: the message's own conversion raises on durations of more than ten thousand years.
+        resume_interval_s=message.resume_interval.seconds + message.resume_interval.nanos * 1e-9,
     )
     if unknown:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
@@ -165,7 +172,9 @@ def frame_task(entry: FrameEntry) -> PictureTask:
     )
 
 
-def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits) -> pb.StreamSegmentResponse:
+def accepted_message(
+    entry: ConfigEntry, resume: ResumeOutcome | None, model: pb.ModelInfo, limits: pb.Limits
+) -> pb.StreamSegmentResponse:
     """The answer to a config."""
     return pb.StreamSegmentResponse(
         accepted=pb.AcceptedConfig(
@@ -173,6 +182,7 @@ def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits)
             model=model,
             limits=limits,
             resets=[_STATE_RESET.number(reset) for reset in entry.resets],
+            resume=_RESUME_OUTCOME.number(resume),
         )
     )
 
@@ -197,6 +207,7 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         estimates=ESTIMATES.number(config.estimates),
         degradation=DEGRADATION.number(config.degradation),
         frame_deadline=None if deadline_ns is None else duration(deadline_ns * 1e-9),
+        resume_interval=duration(config.resume_interval_s) if config.resume_interval_s else None,
     )
 
 
@@ -249,8 +260,8 @@ def dropped_message(
 
 
 def notice_message(entry: NoticeEntry) -> pb.StreamSegmentResponse:
-    """The server stops soon."""
-    notice = pb.Notice(reason=pb.NOTICE_REASON_DRAINING, time_left=duration(entry.time_left_s))
+    """The stream ends soon."""
+    notice = pb.Notice(reason=_NOTICE_REASON.number(entry.reason), time_left=duration(entry.time_left_s))
     return pb.StreamSegmentResponse(notice=notice)
 
 
@@ -263,6 +274,11 @@ def degrade_message(entry: DegradeEntry) -> pb.StreamSegmentResponse:
         every_second=entry.every_second,
     )
     return pb.StreamSegmentResponse(notice=notice)
+
+
+def resume_message(token: bytes, frame_id: int) -> pb.StreamSegmentResponse:
+    """Where another stream can go on."""
+    return pb.StreamSegmentResponse(resume_point=pb.ResumePoint(token=token, frame_id=frame_id))
 
 
 def still_message(mask: EncodedMask, model: pb.ModelInfo, clock: StageClock) -> pb.SegmentResponse:
@@ -298,6 +314,7 @@ def limits_message(settings: Settings) -> pb.Limits:
         config_timeout=duration(settings.config_timeout_s),
         idle_timeout=duration(settings.idle_timeout_s),
         write_timeout=duration(settings.write_timeout_s),
+        max_stream_age=duration(settings.max_stream_age_s),
     )
 
 

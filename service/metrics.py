@@ -1,10 +1,15 @@
 """Every metric of the service, and the ``/metrics`` endpoint. No label grows with the number of sessions."""
 
+import socket
+import threading
 import urllib.request
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, make_wsgi_app
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.platform_collector import PlatformCollector
@@ -12,6 +17,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 from engines.runner import RunnerInfo
 from service.stages import STAGES, StageClock
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 #: Seconds; the edges at 8, 16.7 and 33.3 ms are the frame times of 120, 60 and 30 fps.
 STAGE_EDGES_S = (
@@ -49,6 +57,11 @@ class ServiceMetrics:
         self._masks = self._frames.labels("mask", "")
         self._estimates = self._frames.labels("estimate", "")
         self._resets = Counter("humanseg_fusion_resets", "Fusion states given up", ["reason"], registry=self.registry)
+        self._resumes = Counter(
+            "humanseg_resumes", "Streams that came with a resume token, by what became of it", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.resume_points = Counter("humanseg_resume_points", "Resume tokens given out", registry=self.registry)
         self.stills = Counter("humanseg_stills", "Still pictures answered", ["outcome"], registry=self.registry)
         self.sessions_active = Gauge("humanseg_sessions_active", "Streams open now", registry=self.registry)
         self.sessions_limit = Gauge("humanseg_sessions_limit", "Streams admitted at most", registry=self.registry)
@@ -85,7 +98,13 @@ class ServiceMetrics:
             "humanseg_engine_info", "Models served and the engine in use", ["model", "version", "engine"],
             registry=self.registry,
         )  # fmt: skip
-        self.ready = Gauge("humanseg_ready", "1 while new streams are taken", registry=self.registry)
+        self._ready = Gauge("humanseg_ready", "1 while new streams are taken", registry=self.registry)
+        self.is_ready = False
+
+    def set_ready(self, ready: bool) -> None:
+        """Whether new streams are taken."""
+        self.is_ready = ready
+        self._ready.set(ready)
 
     def describe_engines(self, infos: Iterable[RunnerInfo]) -> None:
         """Show which engine serves which model."""
@@ -126,6 +145,10 @@ class ServiceMetrics:
         """Count a step that the load made."""
         self._degrade_steps.labels("down" if went_down else "up").inc()
 
+    def resume_asked(self, outcome: str) -> None:
+        """Count a resume token that a client came with."""
+        self._resumes.labels(outcome.lower()).inc()
+
     def fusion_reset(self, reason: str) -> None:
         """Count a fusion state given up."""
         self._resets.labels(reason.lower()).inc()
@@ -142,6 +165,7 @@ class SupervisorMetrics:
         self.registry = CollectorRegistry()
         self._workers = workers
         self._ports: dict[int, int] = {}
+        self._is_stopping = False
         Gauge("humanseg_workers", "Server processes asked for", registry=self.registry).set(workers)
         self._ready = Gauge("humanseg_workers_ready", "Server processes that take streams", registry=self.registry)
         self.restarts = Counter(
@@ -158,6 +182,15 @@ class SupervisorMetrics:
         """Nothing of it is to be shown any more."""
         self._ports.pop(index, None)
         self._ready.set(len(self._ports))
+
+    def stop(self) -> None:
+        """The workers drain from here on: new streams go elsewhere."""
+        self._is_stopping = True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a new stream finds a worker."""
+        return bool(self._ports) and not self._is_stopping
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known before the workers are asked."""
@@ -187,11 +220,27 @@ class SupervisorMetrics:
 
 
 class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):
-    """``/metrics`` over HTTP in a thread of its own."""
+    """``/metrics`` and ``/ready`` over HTTP in threads of their own.
+
+    ``/ready`` is 200 while new streams are taken, else 503: for probes that cannot speak gRPC over TLS, such as
+    Kubernetes' own.
+    """
 
     def __init__(self, metrics: ServiceMetrics | SupervisorMetrics, host: str, port: int) -> None:
         """Start to listen; raises OSError where the port is taken."""
-        self._server, self._thread = start_http_server(port, host, registry=metrics.registry)
+        exposition = make_wsgi_app(metrics.registry)
+
+        def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            if environ.get("PATH_INFO") != "/ready":
+                page: Iterable[bytes] = exposition(environ, start_response)
+                return page
+            is_ready = metrics.is_ready
+            start_response("200 OK" if is_ready else "503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"ready\n" if is_ready else b"not ready\n"]
+
+        self._server = make_server(host, port, answer, _server_class(host, port), _QuietHandler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
 
     @property
     def port(self) -> int:
@@ -202,3 +251,22 @@ class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # the name of the base class
+        """No line a scrape."""
+
+
+class _ThreadedServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _ThreadedServer6(_ThreadedServer):
+    address_family = socket.AF_INET6
+
+
+def _server_class(host: str, port: int) -> type[WSGIServer]:
+    """The one whose sockets take such addresses: IPv4 or IPv6."""
+    family = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)[0][0]
+    return _ThreadedServer6 if family == socket.AF_INET6 else _ThreadedServer

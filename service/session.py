@@ -7,6 +7,7 @@ loses memory on each read that is cancelled, so the watch ends the whole stream 
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from service.dispatcher import Dispatcher, DispatcherClosed, FrameLate
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory
+from service.rate import MessageRate
+from service.resume import ResumeOutcome, Sealer, TokenRefused
 from service.stages import StageClock
 from service.stream_protocol import (
     CallError,
@@ -33,6 +36,7 @@ from service.stream_protocol import (
     EstimateEntry,
     FrameEntry,
     NoticeEntry,
+    NoticeReason,
     Reason,
     ReceivedFrame,
     RequestedConfig,
@@ -43,15 +47,44 @@ from service.stream_protocol import (
 
 #: How often the watch looks at the clock at least; a limit is kept to within this.
 WATCH_INTERVAL_S = 0.5
+#: By how much of it the greatest age of a stream is shortened at most, at random: streams that were opened together
+#: (after a rollout) would all come back together.
+AGE_SPREAD_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTimeouts:
-    """How long a session may keep the server waiting, in seconds."""
+    """How long a session may keep the server waiting, and how long it may live, in seconds."""
 
     config_s: float
     idle_s: float
     write_s: float
+    max_age_s: float
+    """0: for ever."""
+    age_notice_s: float
+
+    def draw_age_s(self) -> tuple[float, float] | None:
+        """(age at which a new session is told, age at which it ends); None where it may live for ever."""
+        if self.max_age_s == 0:
+            return None
+        # Not a secret: any generator will do.
+        age_s = self.max_age_s * random.uniform(1 - AGE_SPREAD_RATIO, 1)
+        return age_s - min(self.age_notice_s, age_s / 2), age_s
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """When a stream is to end, and why."""
+
+    at_ns: int
+    reason: Reason
+
+
+#: What the client is told at the end, after a notice.
+_PARTING = {
+    Reason.DRAINING: "the server stops; open a new stream, which reaches another replica",
+    Reason.MAX_AGE: "the stream has reached its greatest age; open a new one",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +117,23 @@ class DropAnswer:
     clock: StageClock
 
 
-Answer = ConfigEntry | NoticeEntry | DegradeEntry | MaskAnswer | EstimateAnswer | DropAnswer
+@dataclass(frozen=True, slots=True)
+class AcceptAnswer:
+    """A config holds; what became of its resume token, None where there was none."""
+
+    entry: ConfigEntry
+    resume: ResumeOutcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAnswer:
+    """Where another stream can go on, with the mask of this frame behind it."""
+
+    token: bytes
+    frame_id: int
+
+
+Answer = AcceptAnswer | ResumeAnswer | NoticeEntry | DegradeEntry | MaskAnswer | EstimateAnswer | DropAnswer
 Incoming = RequestedConfig | ReceivedFrame
 
 
@@ -102,8 +151,13 @@ class Session:
         admission: Admission,
         ladder: Ladder,
         served: Sequence[str],
+        sealer: Sealer,
+        tenant: str,
+        max_messages_per_s: float,
     ) -> None:
         self.session_id = session_id
+        self.tenant = tenant
+        self.frames = 0
         self.masks = 0
         self.estimates = 0
         self.drops = 0
@@ -115,11 +169,17 @@ class Session:
         self._admission = admission
         self._ladder = ladder
         self._served = served
+        self._sealer = sealer
         self._memory = FusionMemory()
+        self._remembered_frame_id: int | None = None
+        self._resume_point_frame_id: int | None = None
+        self._resume_point_ns = time.monotonic_ns()
+        self._rate = MessageRate(max_messages_per_s, time.monotonic_ns())
         self._opened_ns = self._last_message_ns = time.monotonic_ns()
         self._write_began_ns: int | None = None
-        self._drain_ends_ns: int | None = None
-        self._drained = False
+        self._age_s = timeouts.draw_age_s()
+        self._end: _End | None = None
+        self._ended = False
         self._engine_failure_logged = False
         self._hungry_since_ns: int | None = None
         self._work_ready = asyncio.Event()
@@ -160,13 +220,19 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._admission.leave(self)
             self._metrics.degraded(self._ladder.level, 0)
-        if self._drained:
-            raise CallError(Reason.DRAINING, "the server stops; open a new stream, which reaches another replica")
+        if self._ended and self._end is not None:
+            raise CallError(self._end.reason, _PARTING[self._end.reason])
 
     def drain(self, time_left_s: float) -> None:
         """Tell the client that the server stops; frames are still taken for ``time_left_s``."""
-        self._drain_ends_ns = time.monotonic_ns() + int(time_left_s * 1e9)
-        self._protocol.notify_draining(time_left_s)
+        self._end_soon(Reason.DRAINING, NoticeReason.DRAINING, time_left_s)
+
+    def _end_soon(self, reason: Reason, notice: NoticeReason, time_left_s: float) -> None:
+        at_ns = time.monotonic_ns() + int(time_left_s * 1e9)
+        if self._end is not None and self._end.at_ns <= at_ns:
+            return  # told already, and of an earlier end
+        self._end = _End(at_ns, reason)
+        self._protocol.notify(notice, time_left_s)
         self._work_ready.set()
 
     async def _read(self, incoming: AsyncIterator[Incoming]) -> None:
@@ -174,14 +240,19 @@ class Session:
             now_ns = time.monotonic_ns()
             self._last_message_ns = now_ns
             if self._protocol.state is State.CLOSED:
-                return  # drained while this message was on its way: it was never accepted
+                return  # the end came while this message was on its way: it was never accepted
             if isinstance(message, ReceivedFrame):
                 self._protocol.receive_frame(message, now_ns)
+                self.frames += 1
             else:
                 self._protocol.receive_config(message)
                 self._ask_for_capacity(now_ns)
             self._work_ready.set()
-            # mypy believes that the state is as it was above; `drain` may have closed it meanwhile.
+            if hold_off_s := self._rate.take(now_ns):
+                # What is not read is held back by HTTP/2 in the client.
+                await asyncio.sleep(hold_off_s)
+                self._last_message_ns = time.monotonic_ns()
+            # mypy believes that the state is as it was above; the watch may have closed it meanwhile.
             while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:  # type: ignore[comparison-overlap]
                 self._room.clear()
                 await self._room.wait()
@@ -230,21 +301,64 @@ class Session:
             self._room.set()
             match entry:
                 case FrameEntry():
-                    reply: Answer = await self._segment(entry)
+                    await self._say(answer, await self._segment(entry))
+                    await self._offer_resume_point_if_due(answer, entry.config)
                 case EstimateEntry():
-                    reply = await self._estimate(entry)
+                    await self._say(answer, await self._estimate(entry))
+                    # There may be a mask instead, where nothing could be carried along.
+                    await self._offer_resume_point_if_due(answer, entry.frame.config)
                 case DropEntry():
-                    reply = self._drop(entry, entry.reason, entry.detail, StageClock(entry.arrived_ns))
                     if entry.reason is DropReason.SUPERSEDED:
                         self._saw(Fate.SUPERSEDED)
+                    clock = StageClock(entry.arrived_ns)
+                    await self._say(answer, self._drop(entry, entry.reason, entry.detail, clock))
                 case ConfigEntry():
                     self._choose_rungs(entry.config)
-                    reply = entry
-                case _:
-                    reply = entry
-            self._write_began_ns = time.monotonic_ns()
-            await answer(reply)
-            self._write_began_ns = None
+                    await self._say(answer, await self._accept(entry))
+                case DegradeEntry():
+                    await self._say(answer, entry)
+                case NoticeEntry():
+                    # Before it, so that a client which leaves at once has it.
+                    await self._offer_resume_point(answer)
+                    await self._say(answer, entry)
+        if self._end is not None:
+            await self._offer_resume_point(answer)
+
+    async def _say(self, answer: Callable[[Answer], Awaitable[None]], reply: Answer) -> None:
+        self._write_began_ns = time.monotonic_ns()
+        await answer(reply)
+        self._write_began_ns = None
+
+    async def _accept(self, entry: ConfigEntry) -> AcceptAnswer:
+        if not entry.resume_token:
+            return AcceptAnswer(entry, None)
+        try:
+            self._memory = await asyncio.to_thread(
+                self._sealer.open, entry.resume_token, entry.config.model, self.tenant
+            )
+            outcome = ResumeOutcome.RESUMED
+        except TokenRefused as refused:
+            outcome = refused.outcome
+        self._metrics.resume_asked(outcome.name)
+        return AcceptAnswer(entry, outcome)
+
+    async def _offer_resume_point_if_due(
+        self, answer: Callable[[Answer], Awaitable[None]], config: StreamConfig
+    ) -> None:
+        interval_s = config.resume_interval_s
+        if interval_s > 0 and time.monotonic_ns() - self._resume_point_ns >= interval_s * 1e9:
+            await self._offer_resume_point(answer)
+
+    async def _offer_resume_point(self, answer: Callable[[Answer], Awaitable[None]]) -> None:
+        """Send a token, unless there is nothing new to remember since the last one."""
+        frame_id = self._remembered_frame_id
+        if frame_id is None or frame_id == self._resume_point_frame_id:
+            return
+        token = await asyncio.to_thread(self._sealer.seal, self._memory, self.tenant)
+        self._resume_point_ns, self._resume_point_frame_id = time.monotonic_ns(), frame_id
+        if token is not None:
+            self._metrics.resume_points.inc()
+            await self._say(answer, ResumeAnswer(token, frame_id))
 
     async def _segment(self, entry: FrameEntry) -> MaskAnswer | DropAnswer:
         clock = StageClock(entry.arrived_ns)
@@ -281,6 +395,7 @@ class Session:
         if not self.masks:
             self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
         self.masks += 1
+        self._remembered_frame_id = entry.frame_id
         self._metrics.frame_answered(clock)
         if mask.reset is not None:
             self._metrics.fusion_reset(mask.reset.name)
@@ -329,14 +444,23 @@ class Session:
                 if left_s <= 0:
                     raise CallError(reason, f"{what} within {limit_s:g} s")
                 remaining_s.append(left_s)
-            if self._drain_ends_ns is not None:
-                left_s = (self._drain_ends_ns - now_ns) * 1e-9
-                if left_s <= 0 and not self._drained:
-                    self._drained = True
+            if self._age_s is not None:
+                told_at_s, ends_at_s = self._age_s
+                age_s = (now_ns - self._opened_ns) * 1e-9
+                if age_s >= told_at_s:
+                    self._age_s = None
+                    self._end_soon(Reason.MAX_AGE, NoticeReason.MAX_AGE, max(0.0, ends_at_s - age_s))
+                else:
+                    remaining_s.append(told_at_s - age_s)
+            if self._end is not None and not self._ended:
+                left_s = (self._end.at_ns - now_ns) * 1e-9
+                if left_s <= 0:
+                    self._ended = True
                     self._protocol.close_input()
                     self._work_ready.set()
                     self._room.set()
-                remaining_s.append(left_s if left_s > 0 else WATCH_INTERVAL_S)
+                else:
+                    remaining_s.append(left_s)
             await asyncio.sleep(max(0.001, min(remaining_s)))
 
     def _limits_running(self) -> list[tuple[int, float, Reason, str]]:

@@ -75,7 +75,37 @@ class Settings:
     degrade: bool = _setting(True, "smaller models and fewer frames for live streams under overload")
     degrade_after_s: float = _setting(2.0, "overload of a stream after which it is degraded", low=0.05, high=3600)
     restore_after_s: float = _setting(10.0, "calm of a stream after which it is restored a step", low=0.05, high=3600)
+    max_stream_age_s: float = _setting(
+        0.0, "how long a stream may live, up to a tenth less by chance; 0: for ever", low=0, high=30 * 86_400
+    )
+    age_notice_s: float = _setting(
+        10.0, "how long before its greatest age a stream is told to move; at most half of that age", low=0, high=3600
+    )
+    keepalive_s: float = _setting(
+        30.0, "after how much silence on a connection the client is pinged", low=0.1, high=86_400
+    )
+    keepalive_timeout_s: float = _setting(
+        10.0, "how long a client may take to answer a ping before its connection is given up", low=0.1, high=3600
+    )
+    min_ping_interval_s: float = _setting(
+        5.0, "least time between two pings of a client; one that pings faster is cut off", low=0.01, high=86_400
+    )
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
+    tls_cert_file: Path | None = _setting(None, "the server's certificate chain, PEM; without one nothing is encrypted")
+    tls_key_file: Path | None = _setting(None, "its key, PEM, without a password; all three are reloaded")
+    tls_client_ca_file: Path | None = _setting(
+        None, "authority of the clients' certificates; then each needs one (mTLS)"
+    )
+    auth_tokens_file: Path | None = _setting(
+        None, "who may call: lines of SHA-256 of a token, tenant, greatest number of streams; reloaded"
+    )
+    max_messages_per_s: float = _setting(
+        500.0, "messages of one stream that are read in a second; 0: no limit", low=0, high=1e6
+    )
+    resume_key_file: Path | None = _setting(
+        None, "keys that sign resume tokens, one a line, the first signs; shared by all replicas; reloaded"
+    )
+    resume_max_age_s: float = _setting(60.0, "how old a resume token may be", low=1, high=86_400)
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("logfmt", "form of a log line", choices=("logfmt", "json"))
@@ -97,15 +127,12 @@ class Settings:
 
     def to_plain(self) -> dict[str, object]:
         """All settings as values that JSON knows, for another process."""
-        return self.for_log()
+        return {key: {"path": str(value)} if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, object]) -> "Settings":
         """Read what `to_plain` wrote."""
-        read = dict(values)
-        for item in fields(cls):
-            if item.type is Path:
-                read[item.name] = Path(str(read[item.name]))
+        read = {key: Path(value["path"]) if isinstance(value, dict) else value for key, value in values.items()}
         return cls(**read)  # type: ignore[arg-type]  # each value has the type that its field had
 
     def for_log(self) -> dict[str, object]:
@@ -141,7 +168,12 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
             _read_into(values, known[name], text, f"--{name.replace('_', '-')}", complaints)
     if complaints:
         raise SettingsError("\n".join(complaints))
-    return Settings(**values)  # type: ignore[arg-type]  # each value was read by its own field's type
+    settings = Settings(**values)  # type: ignore[arg-type]  # each value was read by its own field's type
+    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+        raise SettingsError("--tls-cert-file and --tls-key-file belong together; give both or neither")
+    if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
+        raise SettingsError("--tls-client-ca-file asks for clients' certificates; give --tls-cert-file as well")
+    return settings
 
 
 class _UsageError(Exception):
@@ -222,7 +254,9 @@ def _read(item: "Field[Any]", text: object) -> object:
 def _metavar(item: "Field[Any]") -> str:
     if item.metadata["choices"] is not None:
         return "|".join(item.metadata["choices"])
-    return "DIR" if item.type in _PATHS else {int: "N", float: "SECONDS"}.get(item.type, "TEXT")  # type: ignore[arg-type]
+    if item.type in _PATHS:
+        return "FILE" if item.name.endswith("_file") else "DIR"
+    return {int: "N", float: "SECONDS"}.get(item.type, "TEXT")  # type: ignore[arg-type]
 
 
 def _show(value: object) -> str:

@@ -33,6 +33,8 @@ BACKLOG_LIMIT = 256
 ESTIMATES_WAITING = 4
 #: Estimates between two frames for the engine: were each as slow as the frames are fast, no mask would ever come.
 ESTIMATES_IN_A_ROW = 8
+#: Least time between two resume points: each costs some milliseconds and up to 40 KB.
+LEAST_RESUME_INTERVAL_S, LARGEST_RESUME_INTERVAL_S = 1.0, 86_400.0
 LABEL_LIMIT = 64
 SHORTEST_DEADLINE_NS, LONGEST_DEADLINE_NS = 1_000_000, 3600 * 10**9
 
@@ -54,6 +56,16 @@ class Reason(enum.Enum):
     INTERNAL = enum.auto()
     LIMIT_EXCEEDED = enum.auto()
     OVERLOADED = enum.auto()
+    MAX_AGE = enum.auto()
+    UNAUTHENTICATED = enum.auto()
+    TENANT_QUOTA = enum.auto()
+
+
+class NoticeReason(enum.Enum):
+    """Why the client is told that its stream ends soon; names are those of the proto's ``NoticeReason``."""
+
+    DRAINING = enum.auto()
+    MAX_AGE = enum.auto()
 
 
 class DropReason(enum.Enum):
@@ -75,6 +87,7 @@ class CallError(Exception):
         reason: decides the status code (`service.status`).
         fields: (path, description) of the offending fields of the request.
         metadata: figures for the client, units in the keys.
+        quota_subject: whose quota is used up, where one is.
     """
 
     def __init__(
@@ -84,11 +97,13 @@ class CallError(Exception):
         *,
         fields: Sequence[tuple[str, str]] = (),
         metadata: dict[str, str] | None = None,
+        quota_subject: str = "",
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.fields = tuple(fields)
         self.metadata = metadata or {}
+        self.quota_subject = quota_subject
 
 
 class ProtocolViolation(CallError):
@@ -152,6 +167,8 @@ class RequestedConfig:
     frame_deadline_ns: int | None = None
     """0 is "none"."""
     degradation: Degradation | None = None
+    resume_token: bytes = b""
+    resume_interval_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +199,8 @@ class StreamConfig:
     frame_deadline_ns: int | None
     """How old a frame may be when its mask is ready, from its arrival; None: whatever it takes."""
     degradation: Degradation
+    resume_interval_s: float
+    """0: only when the stream is about to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +224,8 @@ class ConfigEntry:
 
     config: StreamConfig
     resets: tuple[ResetReason, ...]
+    resume_token: bytes
+    """Of the first config; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +271,9 @@ class EstimateEntry:
 
 @dataclass(frozen=True, slots=True)
 class NoticeEntry:
-    """Tell the client that the server stops in ``time_left_s``."""
+    """Tell the client that its stream ends in ``time_left_s``."""
 
+    reason: NoticeReason
     time_left_s: float
 
 
@@ -328,10 +350,13 @@ class StreamProtocol:
         """
         self._require_not_closed()
         try:
+            if self._config is not None and requested.resume_token:
+                where = "belongs into the first config only; leave it out of later ones"
+                raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [("config.resume_token", where)])
             config = check_config(requested, self._catalog, self._limits, self._defaults)
         except CallError as error:
             raise self._violation(error) from None
-        self._entries.append(ConfigEntry(config, self._resets(config)))
+        self._entries.append(ConfigEntry(config, self._resets(config), requested.resume_token))
         self._config = config
         self._state = State.RUNNING
 
@@ -372,10 +397,10 @@ class StreamProtocol:
         if self._state is not State.CLOSED:
             self._entries.append(change)
 
-    def notify_draining(self, time_left_s: float) -> None:
-        """Tell the client, in turn, that the server stops."""
+    def notify(self, reason: NoticeReason, time_left_s: float) -> None:
+        """Tell the client, in turn, that its stream ends soon."""
         if self._state is not State.CLOSED:
-            self._entries.append(NoticeEntry(time_left_s))
+            self._entries.append(NoticeEntry(reason, time_left_s))
 
     def close_input(self) -> None:
         """The client half-closed, or is not listened to any more; what was accepted is still answered."""
@@ -497,6 +522,11 @@ def check_config(
     elif deadline_ns != 0 and not SHORTEST_DEADLINE_NS <= deadline_ns <= LONGEST_DEADLINE_NS:
         allowed = f"{SHORTEST_DEADLINE_NS / 1e9:g} to {LONGEST_DEADLINE_NS / 1e9:g} s, or 0 for none"
         fields.append(("config.frame_deadline", f"{deadline_ns / 1e9:g} s is out of range, allowed are {allowed}"))
+    interval_s = requested.resume_interval_s
+    if interval_s != 0 and not LEAST_RESUME_INTERVAL_S <= interval_s <= LARGEST_RESUME_INTERVAL_S:
+        allowed = f"allowed are 0 and {LEAST_RESUME_INTERVAL_S:g} to {LARGEST_RESUME_INTERVAL_S:g} s"
+        text = f"{interval_s:g} s, {allowed}"
+        fields.append(("config.resume_interval", text))
     if fields:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", fields)
     return StreamConfig(
@@ -513,6 +543,7 @@ def check_config(
         estimates=requested.estimates or Estimates.OFF,
         frame_deadline_ns=deadline_ns or None,
         degradation=_degradation(requested, policy, defaults),
+        resume_interval_s=interval_s,
     )
 
 

@@ -19,7 +19,10 @@ def main() -> int:
     """Run the worker; returns the exit status."""
     plan = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
-    seat = WorkerSeat(plan["index"], on_ready=lambda metrics_port: print(metrics_port, flush=True))
+    seat = WorkerSeat(
+        plan["index"], plan["count"], bytes.fromhex(plan["resume_key"]),
+        on_ready=lambda metrics_port: print(metrics_port, flush=True),
+    )  # fmt: skip
     return run_server(Settings.from_plain(plan["settings"]), seat)
 
 

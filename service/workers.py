@@ -20,7 +20,8 @@ from typing import Any
 
 from service import log
 from service.metrics import MetricsEndpoint, SupervisorMetrics
-from service.server import ANSWERS_GRACE_S, STOP_GRACE_S, ListenError, end_hard, stop_on_signals
+from service.resume import make_key
+from service.server import ANSWER_GRACE_S, STOP_GRACE_S, ListenError, end_hard, open_endpoint, stop_on_signals
 from service.settings import Settings
 
 #: A worker that ends sooner than this after its start is not started again at once.
@@ -81,6 +82,8 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = SupervisorMetrics(settings.workers)
+        # It goes to the workers over a pipe: neither command lines nor environments show it.
+        self._resume_key = b"" if settings.resume_key_file else make_key()
         self._processes: dict[int, Process] = {}
         self._ready = [asyncio.Event() for _ in range(settings.workers)]
         self._stopping = asyncio.Event()
@@ -112,11 +115,7 @@ class Supervisor:
         return 0 if self._clean else 1
 
     def _endpoint(self) -> MetricsEndpoint:
-        address = f"{self._settings.host}:{self._settings.metrics_port}"
-        try:
-            return MetricsEndpoint(self._metrics, self._settings.host, self._settings.metrics_port)
-        except OSError as error:
-            raise ListenError(f"cannot serve metrics on {address} ({error.strerror}); choose --metrics-port") from None
+        return open_endpoint(self._metrics, self._settings.host, self._settings.metrics_port)
 
     async def _wait_until_ready(self, keepers: "list[asyncio.Task[None]]", stop: "asyncio.Future[str]") -> None:
         all_ready = asyncio.gather(*(event.wait() for event in self._ready))
@@ -162,7 +161,12 @@ class Supervisor:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            plan = {"index": index, "settings": worker_settings(self._settings, port).to_plain()}
+            plan = {
+                "index": index,
+                "count": self._settings.workers,
+                "resume_key": self._resume_key.hex(),
+                "settings": worker_settings(self._settings, port).to_plain(),
+            }
             process.stdin.write(json.dumps(plan).encode() + b"\n")
             line = await process.stdout.readline()
             if line:
@@ -176,9 +180,10 @@ class Supervisor:
 
     async def _stop(self, keepers: "list[asyncio.Task[None]]") -> None:
         self._stopping.set()
+        self._metrics.stop()
         for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
-        grace_s = self._settings.drain_s + ANSWERS_GRACE_S + STOP_GRACE_S + END_MARGIN_S
+        grace_s = self._settings.drain_s + ANSWER_GRACE_S + STOP_GRACE_S + END_MARGIN_S
         _, unfinished = await asyncio.wait(keepers, timeout=grace_s)
         if unfinished:
             for index in self._processes:

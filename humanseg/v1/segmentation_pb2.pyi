@@ -283,6 +283,49 @@ STATE_RESET_TIME: StateReset.ValueType  # 5
 STATE_RESET_SCENE: StateReset.ValueType  # 6
 """The picture changed as a whole: a cut, or a camera turned fast."""
 
+class _ResumeOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResumeOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ResumeOutcome.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    RESUME_OUTCOME_UNSPECIFIED: _ResumeOutcome.ValueType  # 0
+    """There was none."""
+    RESUME_OUTCOME_RESUMED: _ResumeOutcome.ValueType  # 1
+    """The memory of the earlier stream is back. A first frame that does not fit it (another size, rotation or mirroring, a
+    capture time more than half a second later or not later) still resets it, and says so.
+    """
+    RESUME_OUTCOME_MALFORMED: _ResumeOutcome.ValueType  # 2
+    """Started anew: it is no token, or longer than 40,960 bytes."""
+    RESUME_OUTCOME_NOT_AUTHENTIC: _ResumeOutcome.ValueType  # 3
+    """Started anew: not signed with a key of this server's, or given to somebody else."""
+    RESUME_OUTCOME_EXPIRED: _ResumeOutcome.ValueType  # 4
+    """Started anew: older than the server allows."""
+    RESUME_OUTCOME_OTHER_VERSION: _ResumeOutcome.ValueType  # 5
+    """Started anew: made by a release that writes tokens otherwise."""
+    RESUME_OUTCOME_OTHER_MODEL: _ResumeOutcome.ValueType  # 6
+    """Started anew: the masks in it are of another model, or of another version of it."""
+
+class ResumeOutcome(_ResumeOutcome, metaclass=_ResumeOutcomeEnumTypeWrapper):
+    """What became of a `SessionConfig.resume_token`."""
+
+RESUME_OUTCOME_UNSPECIFIED: ResumeOutcome.ValueType  # 0
+"""There was none."""
+RESUME_OUTCOME_RESUMED: ResumeOutcome.ValueType  # 1
+"""The memory of the earlier stream is back. A first frame that does not fit it (another size, rotation or mirroring, a
+capture time more than half a second later or not later) still resets it, and says so.
+"""
+RESUME_OUTCOME_MALFORMED: ResumeOutcome.ValueType  # 2
+"""Started anew: it is no token, or longer than 40,960 bytes."""
+RESUME_OUTCOME_NOT_AUTHENTIC: ResumeOutcome.ValueType  # 3
+"""Started anew: not signed with a key of this server's, or given to somebody else."""
+RESUME_OUTCOME_EXPIRED: ResumeOutcome.ValueType  # 4
+"""Started anew: older than the server allows."""
+RESUME_OUTCOME_OTHER_VERSION: ResumeOutcome.ValueType  # 5
+"""Started anew: made by a release that writes tokens otherwise."""
+RESUME_OUTCOME_OTHER_MODEL: ResumeOutcome.ValueType  # 6
+"""Started anew: the masks in it are of another model, or of another version of it."""
+
 class _FrameOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -367,6 +410,8 @@ class _NoticeReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_NoticeRea
     """Never sent."""
     NOTICE_REASON_DRAINING: _NoticeReason.ValueType  # 1
     """The server is about to stop: open a new stream, which reaches another replica, before `time_left` is over."""
+    NOTICE_REASON_MAX_AGE: _NoticeReason.ValueType  # 2
+    """The stream comes to `Limits.max_stream_age`: open a new one, as above."""
     NOTICE_REASON_DEGRADED: _NoticeReason.ValueType  # 10
     """There is more to do than the engines can: the stream is served one step lower from here on. Sending fewer or smaller
     frames helps.
@@ -381,6 +426,8 @@ NOTICE_REASON_UNSPECIFIED: NoticeReason.ValueType  # 0
 """Never sent."""
 NOTICE_REASON_DRAINING: NoticeReason.ValueType  # 1
 """The server is about to stop: open a new stream, which reaches another replica, before `time_left` is over."""
+NOTICE_REASON_MAX_AGE: NoticeReason.ValueType  # 2
+"""The stream comes to `Limits.max_stream_age`: open a new one, as above."""
 NOTICE_REASON_DEGRADED: NoticeReason.ValueType  # 10
 """There is more to do than the engines can: the stream is served one step lower from here on. Sending fewer or smaller
 frames helps.
@@ -422,6 +469,14 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 13
     """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+    ERROR_REASON_MAX_AGE: _ErrorReason.ValueType  # 20
+    """UNAVAILABLE with RetryInfo: the stream has reached `Limits.max_stream_age`; a new one is welcome at once."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 21
+    """UNAUTHENTICATED: no bearer token, or none that this server knows."""
+    ERROR_REASON_TENANT_QUOTA: _ErrorReason.ValueType  # 22
+    """RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure: the tenant has as many streams as it may; metadata
+    `tenant_max_sessions`.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 40
     """RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
     `load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
@@ -460,6 +515,14 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 12
 """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 13
 """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+ERROR_REASON_MAX_AGE: ErrorReason.ValueType  # 20
+"""UNAVAILABLE with RetryInfo: the stream has reached `Limits.max_stream_age`; a new one is welcome at once."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 21
+"""UNAUTHENTICATED: no bearer token, or none that this server knows."""
+ERROR_REASON_TENANT_QUOTA: ErrorReason.ValueType  # 22
+"""RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure: the tenant has as many streams as it may; metadata
+`tenant_max_sessions`.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
 `load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
@@ -486,6 +549,8 @@ class SessionConfig(message.Message):
     ESTIMATES_FIELD_NUMBER: builtins.int
     FRAME_DEADLINE_FIELD_NUMBER: builtins.int
     DEGRADATION_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    RESUME_INTERVAL_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -518,6 +583,10 @@ class SessionConfig(message.Message):
     """Frames that are answered with an estimate instead of DROPPED. Default OFF."""
     degradation: Degradation.ValueType
     """What the server may do under overload. Default: see the enum."""
+    resume_token: builtins.bytes
+    """A `ResumePoint.token` of an earlier stream, to go on where that one ended: masks are fused with those before. In the
+    first config only. One that is of no use here starts anew, and `AcceptedConfig.resume` says why. Never echoed.
+    """
     @builtins.property
     def frame_deadline(self) -> duration_pb2.Duration:
         """How old a frame may be, counted from its arrival at the server, when its mask is ready; at least 1 ms. A frame that
@@ -525,6 +594,12 @@ class SessionConfig(message.Message):
         that leaves no room for the run under way and the frame's own can be kept by an idle engine only. Left out: the
         server decides, which is one second (its operator's choice) under policy NEWEST and none under EVERY. 0, and left
         out in an answer: none.
+        """
+
+    @builtins.property
+    def resume_interval(self) -> duration_pb2.Duration:
+        """How often, at least 1 s, the server sends a `ResumePoint` while frames are answered with masks. 0 (default): only
+        when the stream is about to end, before the `notice` and once more after the last answer.
         """
 
     def __init__(
@@ -545,10 +620,12 @@ class SessionConfig(message.Message):
         estimates: Estimates.ValueType = ...,
         frame_deadline: duration_pb2.Duration | None = ...,
         degradation: Degradation.ValueType = ...,
+        resume_token: builtins.bytes = ...,
+        resume_interval: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["frame_deadline", b"frame_deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -646,6 +723,7 @@ class Limits(message.Message):
     CONFIG_TIMEOUT_FIELD_NUMBER: builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: builtins.int
     WRITE_TIMEOUT_FIELD_NUMBER: builtins.int
+    MAX_STREAM_AGE_FIELD_NUMBER: builtins.int
     max_frame_bytes: builtins.int
     """Largest `Frame.picture` in bytes."""
     max_frame_px: builtins.int
@@ -664,6 +742,12 @@ class Limits(message.Message):
     def write_timeout(self) -> duration_pb2.Duration:
         """How long one answer may wait for a client that does not read before the stream is ended (CLIENT_NOT_READING)."""
 
+    @builtins.property
+    def max_stream_age(self) -> duration_pb2.Duration:
+        """How long a stream may live, up to a tenth less by chance so that streams opened together do not end together; a
+        `notice` (MAX_AGE) comes before. 0: as long as the client likes.
+        """
+
     def __init__(
         self,
         *,
@@ -673,10 +757,11 @@ class Limits(message.Message):
         config_timeout: duration_pb2.Duration | None = ...,
         idle_timeout: duration_pb2.Duration | None = ...,
         write_timeout: duration_pb2.Duration | None = ...,
+        max_stream_age: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "write_timeout", b"write_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_stream_age", b"max_stream_age", "write_timeout", b"write_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_frame_bytes", b"max_frame_bytes", "max_frame_px", b"max_frame_px", "max_side_px", b"max_side_px", "write_timeout", b"write_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_frame_bytes", b"max_frame_bytes", "max_frame_px", b"max_frame_px", "max_side_px", b"max_side_px", "max_stream_age", b"max_stream_age", "write_timeout", b"write_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -730,6 +815,9 @@ class AcceptedConfig(message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     RESETS_FIELD_NUMBER: builtins.int
+    RESUME_FIELD_NUMBER: builtins.int
+    resume: ResumeOutcome.ValueType
+    """What became of the config's `resume_token`."""
     @builtins.property
     def config(self) -> SessionConfig:
         """The config as it holds now, every default filled in."""
@@ -753,10 +841,11 @@ class AcceptedConfig(message.Message):
         model: ModelInfo | None = ...,
         limits: Limits | None = ...,
         resets: abc.Iterable[StateReset.ValueType] | None = ...,
+        resume: ResumeOutcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model", "resets", b"resets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model", "resets", b"resets", "resume", b"resume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -901,7 +990,7 @@ class Notice(message.Message):
     """With DEGRADED and RESTORED: whether every second frame is answered with an ESTIMATE from here on."""
     @builtins.property
     def time_left(self) -> duration_pb2.Duration:
-        """With DRAINING: how long this stream will still be served."""
+        """With DRAINING and MAX_AGE: how long this stream will still be served."""
 
     def __init__(
         self,
@@ -919,6 +1008,33 @@ class Notice(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ResumePoint(message.Message):
+    """What another replica needs to go on with this stream without a visible seam."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: builtins.int
+    FRAME_ID_FIELD_NUMBER: builtins.int
+    token: builtins.bytes
+    """Opaque, at most 40,960 bytes; signed, not encrypted. It holds the last picture in gray, at the size of the network's
+    input, and its mask: as private as the video. For `SessionConfig.resume_token`, within the time that the server's
+    operator allows (a minute by default).
+    """
+    frame_id: builtins.int
+    """The last frame whose mask is in it."""
+    def __init__(
+        self,
+        *,
+        token: builtins.bytes = ...,
+        frame_id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["frame_id", b"frame_id", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class StreamSegmentResponse(message.Message):
     """A message of the server."""
 
@@ -927,6 +1043,7 @@ class StreamSegmentResponse(message.Message):
     ACCEPTED_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
     NOTICE_FIELD_NUMBER: builtins.int
+    RESUME_POINT_FIELD_NUMBER: builtins.int
     @builtins.property
     def accepted(self) -> AcceptedConfig:
         """Answer to a config."""
@@ -939,18 +1056,23 @@ class StreamSegmentResponse(message.Message):
     def notice(self) -> Notice:
         """A word from the server."""
 
+    @builtins.property
+    def resume_point(self) -> ResumePoint:
+        """Where another stream can go on; the latest one counts."""
+
     def __init__(
         self,
         *,
         accepted: AcceptedConfig | None = ...,
         result: FrameResult | None = ...,
         notice: Notice | None = ...,
+        resume_point: ResumePoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result", "resume_point", b"resume_point"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result", "resume_point", b"resume_point"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["accepted", "result", "notice"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["accepted", "result", "notice", "resume_point"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

@@ -19,6 +19,7 @@ from service.stream_protocol import (
     Entry,
     EstimateEntry,
     FrameEntry,
+    NoticeReason,
     ProtocolViolation,
     ReceivedFrame,
     RequestedConfig,
@@ -107,7 +108,7 @@ def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfi
         if step == "take":
             take()
         elif step == "drain":
-            protocol.notify_draining(1.0)
+            protocol.notify(NoticeReason.MAX_AGE, 1.0)
         elif step == "close":
             protocol.close_input()
         elif protocol.state is not State.CLOSED and protocol.wants_input:

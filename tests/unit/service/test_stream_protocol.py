@@ -25,6 +25,7 @@ from service.stream_protocol import (
     EstimateEntry,
     FrameEntry,
     NoticeEntry,
+    NoticeReason,
     ProtocolViolation,
     Reason,
     ReceivedFrame,
@@ -347,7 +348,7 @@ def test_what_was_accepted_is_answered_after_the_client_half_closed() -> None:
 def test_a_drain_notice_stands_in_its_place_among_the_answers() -> None:
     protocol = opened()
     protocol.receive_frame(frame(1), 0)
-    protocol.notify_draining(20.0)
+    protocol.notify(NoticeReason.DRAINING, 20.0)
     protocol.receive_frame(frame(2, b"broken"), 0)
     kinds = [type(entry) for entry in iter(protocol.next_entry, None)]
     assert kinds == [FrameEntry, NoticeEntry, DropEntry]
