@@ -28,7 +28,7 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 #: How long calls that are still open after the drain have before they are cut off.
 STOP_GRACE_S = 1.0
 #: How long the last answers may take once streams are no longer served.
-ANSWERS_GRACE_S = 1.0
+ANSWER_GRACE_S = 1.0
 LOOPBACK = "127.0.0.1"
 LOOP_LAG_INTERVAL_S = 0.25
 
@@ -164,7 +164,7 @@ async def _drain(roster: Roster, drain_s: float) -> None:
     """Let the open sessions end by themselves; those that do not are cut off with a log line."""
     try:
         # The sessions end themselves at drain_s; the time beyond it is for their last answers.
-        async with asyncio.timeout(drain_s + ANSWERS_GRACE_S):
+        async with asyncio.timeout(drain_s + ANSWER_GRACE_S):
             await roster.drain(drain_s)
     except TimeoutError:
         log.event("drain_incomplete", level=logging.WARNING, sessions=len(roster))

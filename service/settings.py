@@ -91,15 +91,12 @@ class Settings:
 
     def to_plain(self) -> dict[str, object]:
         """All settings as values that JSON knows, for another process."""
-        return self.for_log()
+        return {key: {"path": str(value)} if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, object]) -> "Settings":
         """Read what `to_plain` wrote."""
-        read = dict(values)
-        for item in fields(cls):
-            if item.type is Path:
-                read[item.name] = Path(str(read[item.name]))
+        read = {key: Path(value["path"]) if isinstance(value, dict) else value for key, value in values.items()}
         return cls(**read)  # type: ignore[arg-type]  # each value has the type that its field had
 
     def for_log(self) -> dict[str, object]:

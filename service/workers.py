@@ -20,7 +20,7 @@ from typing import Any
 
 from service import log
 from service.metrics import MetricsEndpoint, SupervisorMetrics
-from service.server import ANSWERS_GRACE_S, STOP_GRACE_S, ListenError, end_hard, stop_on_signals
+from service.server import ANSWER_GRACE_S, STOP_GRACE_S, ListenError, end_hard, stop_on_signals
 from service.settings import Settings
 
 #: A worker that ends sooner than this after its start is not started again at once.
@@ -178,7 +178,7 @@ class Supervisor:
         self._stopping.set()
         for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
-        grace_s = self._settings.drain_s + ANSWERS_GRACE_S + STOP_GRACE_S + END_MARGIN_S
+        grace_s = self._settings.drain_s + ANSWER_GRACE_S + STOP_GRACE_S + END_MARGIN_S
         _, unfinished = await asyncio.wait(keepers, timeout=grace_s)
         if unfinished:
             for index in self._processes:
