@@ -46,6 +46,10 @@ FEW = 2
 MIB = 2**20
 #: Growth below this is not spoken of: one arena more or less.
 LEAST_GROWTH_MIB_PER_HOUR = 2.0
+#: A shorter run says nothing of memory: in its first minutes a server's grows in steps, an arena at a time.
+LEAST_MINUTES = 20.0
+#: This share at the beginning of a run is left out for the same reason.
+SETTLING_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +192,14 @@ async def soak(server: LocalServer, options: argparse.Namespace) -> dict[str, An
 def judge(samples: list[Sample], before: Sample, after: Sample) -> dict[str, Any]:
     """The verdict: what grew, and by how much."""
     complaints = []
-    drift = fit([sample.at_s for sample in samples], [sample.rss_mib for sample in samples])
-    if drift is None:
-        complaints.append(f"{len(samples)} samples say nothing of memory, {LEAST_SAMPLES} are needed: raise --minutes")
+    settled = samples[int(SETTLING_SHARE * len(samples)) :]
+    minutes = (samples[-1].at_s - samples[0].at_s) / 60 if samples else 0.0
+    drift = fit([sample.at_s for sample in settled], [sample.rss_mib for sample in settled])
+    if drift is None or minutes < LEAST_MINUTES - 1:
+        complaints.append(
+            f"{len(samples)} samples in {minutes:.0f} minutes say nothing of memory, {LEAST_SAMPLES} and"
+            f" {LEAST_MINUTES:g} are needed: raise --minutes"
+        )
     elif drift.grows and drift.per_hour > LEAST_GROWTH_MIB_PER_HOUR:
         complaints.append(
             f"memory grows by {drift.per_hour:.1f} MiB an hour; up to {drift.chance_per_hour:.1f} might be chance"

@@ -41,7 +41,7 @@ async def flood_until(stream: Stream, level: int) -> tuple[list[pb.Notice], list
         while not reached.is_set():
             sent += 1
             await stream.send(sent, PICTURE)
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.004)
 
     notices, results = [], []
     sending = asyncio.create_task(send())
