@@ -157,9 +157,11 @@ class Session:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._admission.leave(self)
-            self._metrics.degraded(self._ladder.level, 0)
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:  # also where the call is cancelled once more meanwhile
+                self._admission.leave(self)
+                self._metrics.degraded(self._ladder.level, 0)
         if self._drained:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream, which reaches another replica")
 
