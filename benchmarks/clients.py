@@ -194,7 +194,7 @@ async def main() -> int:
     try:
         await carry_out(plan, from_parent)
     except* (SegmentationError, SessionFailed, FrameError, VideoError) as errors:
-        say("failed", message=_first_line(errors))
+        say("failed", message=first_line(errors))
         status = 1
     listener.cancel()
     return status
@@ -219,7 +219,7 @@ async def _listen(lines: "asyncio.Queue[str]") -> NoReturn:
     os._exit(1)
 
 
-def _first_line(errors: BaseExceptionGroup[Exception]) -> str:
+def first_line(errors: BaseExceptionGroup[Exception]) -> str:
     """The first reason, whatever the depth."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):

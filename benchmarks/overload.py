@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arrivals import Arrivals, plan_ns
-from benchmarks.clients import OFFSET_FRAMES, Session, precise_loop
+from benchmarks.clients import OFFSET_FRAMES, Session, first_line, precise_loop
 from benchmarks.footage import bounce, load
 from benchmarks.plan import Outcome
 from benchmarks.target import LocalServer, TargetError
@@ -123,7 +123,7 @@ def main() -> int:
         with LocalServer(options.out / "server.log", flags) as server, asyncio.Runner(loop_factory=precise_loop) as run:
             figures = judge(run.run(offer(server.address, options)), options)
     except* (SegmentationError, TargetError, OSError) as errors:
-        print(f"benchmarks/overload.py: {errors.exceptions[0]}", file=sys.stderr)
+        print(f"benchmarks/overload.py: {first_line(errors)}", file=sys.stderr)
     if figures is None:
         return FAILED
     (options.out / "report.json").write_text(json.dumps(figures, indent=2) + "\n")

@@ -111,6 +111,17 @@ class LocalServer(Target):
         self._environment = {**MALLOC_ENVIRONMENT, **AS_ASKED_ENVIRONMENT, **os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of its process.
+
+        Raises:
+            TargetError: it is not running.
+        """
+        if self._process is None:
+            raise TargetError("the server is not running")
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self.start()
         return self

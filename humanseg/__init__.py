@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     )
     from humanseg.frames import FrameError, PixelFormat, RawFrame, TimedFrame
     from humanseg.masks import MaskEncoding, MaskError
-    from humanseg.options import Estimates, FramePolicy, TemporalFusion
+    from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
     from humanseg.session_config import SessionConfig
     from humanseg.stream import SegmentationStream
     from humanseg.vision.arrays import Size
@@ -82,7 +82,7 @@ _MODULES = {
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
-    "humanseg.options": ("Estimates", "FramePolicy", "TemporalFusion"),
+    "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "TemporalFusion"),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.stream": ("SegmentationStream",),
     "humanseg.vision.arrays": ("Size",),
@@ -98,6 +98,7 @@ __all__ = [
     "ClientOptions",
     "ClientTooSlowError",
     "DeadlineError",
+    "Degradation",
     "DropReason",
     "Dropped",
     "Estimated",

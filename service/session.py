@@ -217,9 +217,11 @@ class Session:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._admission.leave(self)
-            self._metrics.degraded(self._ladder.level, 0)
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:  # also where the call is cancelled once more meanwhile
+                self._admission.leave(self)
+                self._metrics.degraded(self._ladder.level, 0)
         if self._ended and self._end is not None:
             raise CallError(self._end.reason, _PARTING[self._end.reason])
 

@@ -382,6 +382,7 @@ class StreamProtocol:
             if self._skips_every_second and config.policy is FramePolicy.NEWEST and not self._skipped_last:
                 detail = f"frame {frame.frame_id}: the stream is degraded, every second frame is left out"
                 self._entries.append(EstimateEntry(checked, detail, is_skipped=True))
+                self._give_up_oldest_estimates()
                 self._skipped_last = True
                 return
             self._skipped_last = False
@@ -490,6 +491,9 @@ class StreamProtocol:
                 is_wanted = entry.config.estimates is Estimates.SUPERSEDED
                 self._entries[index] = estimate if is_wanted else estimate.dropped()
         self._waiting_frames = 0
+        self._give_up_oldest_estimates()
+
+    def _give_up_oldest_estimates(self) -> None:
         waiting = [index for index, entry in enumerate(self._entries) if isinstance(entry, EstimateEntry)]
         for index in waiting[:-ESTIMATES_WAITING]:
             entry = self._entries[index]

@@ -1,4 +1,7 @@
-"""What goes wrong around the server: clients that are killed, a full disk behind its log, a wall clock that jumps."""
+"""What goes wrong around the server: a full disk behind its log, a wall clock that jumps.
+
+Clients that are killed in mid-frame are in test_bad_input.py, workers in test_workers.py.
+"""
 
 import ast
 import asyncio
@@ -12,12 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from humanseg.v1 import segmentation_pb2 as pb
 from service.healthcheck import check
-from support.server import ROOT, RunningServer, running_server
+from support.server import ROOT, running_server
 from support.stream import open_stream
 from support.timing import limit_s
 
@@ -25,25 +27,6 @@ W, H = 160, 96
 LEVEL = 90
 PICTURE = np.full((H, W, 3), LEVEL, np.uint8).tobytes()
 CONFIG = {"width": W, "height": H, "pixel_format": pb.PIXEL_FORMAT_RGB24}
-
-#: Sends frames of 6 MB without a pause, so that it is in the middle of one whenever it is killed.
-FLOOD = """
-import asyncio, sys
-import numpy as np
-from humanseg import SegmentationClient, SessionConfig, Size
-
-async def main():
-    picture = np.zeros((1080, 1920, 3), np.uint8)
-    async with SegmentationClient(sys.argv[1]) as client, client.stream(SessionConfig(size=Size(1920, 1080))) as stream:
-        async def read():
-            async for _ in stream:
-                print("answered", flush=True)
-        reading = asyncio.create_task(read())
-        while True:
-            await stream.send(picture)
-
-asyncio.run(main())
-"""
 
 
 async def one_mask(target: str) -> int:
@@ -54,31 +37,6 @@ async def one_mask(target: str) -> int:
         await stream.finish()
     [level] = set(mask)
     return level
-
-
-async def test_clients_that_are_killed_in_mid_frame_leave_nothing_behind(server: RunningServer) -> None:
-    assert await one_mask(server.target) == LEVEL
-    process = psutil.Process(server.process.pid)
-    server.wait_for_metric(0, "humanseg_sessions_active")
-    open_files = process.num_fds()
-    for _ in range(2):
-        client = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", FLOOD, server.target, cwd=ROOT, stdout=asyncio.subprocess.PIPE
-        )
-        try:
-            assert client.stdout is not None
-            assert await client.stdout.readline() == b"answered\n"
-            assert server.metric("humanseg_sessions_active") == 1
-        finally:
-            client.kill()
-            await client.wait()
-        server.wait_for_metric(0, "humanseg_sessions_active")
-        assert await one_mask(server.target) == LEVEL
-    server.wait_for_metric(0, "humanseg_sessions_active")
-    assert server.metric("humanseg_sessions_total", outcome="cancelled") == 2
-    assert "Traceback" not in server.log()
-    # A connection of the endpoint's may still be closing.
-    assert process.num_fds() <= open_files + 2
 
 
 def free_port() -> int:

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from prometheus_client import generate_latest
 
 from humanseg.answers import MaskAnswer
 from humanseg.client import SegmentationClient
@@ -19,6 +20,7 @@ from humanseg.session_config import SessionConfig
 from humanseg.stream import SegmentationStream
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
+from service.metrics import MetricsEndpoint, ServiceMetrics, SupervisorMetrics
 from support.models import write_red_model
 from support.server import RunningServer, running_server
 from support.stream import Stream, open_stream
@@ -146,6 +148,28 @@ async def test_workers_whose_supervisor_is_killed_drain_and_end(server: RunningS
         assert (await stream.result()).outcome == pb.FRAME_OUTCOME_MASK
         await stream.finish()
     assert await gone(processes), "orphans"
+
+
+def test_a_worker_that_cannot_be_asked_does_not_spoil_the_page() -> None:
+    """One answers, one is gone, one takes the connection and says nothing, one was never ready."""
+    metrics, alive = SupervisorMetrics(4), ServiceMetrics()
+    alive.sessions_active.set(3)
+    alive.frame_dropped("LATE")
+    with MetricsEndpoint(alive, "127.0.0.1", 0) as endpoint, socket.create_server(("127.0.0.1", 0)) as deaf:
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            gone_port = gone.getsockname()[1]
+        for index, port in enumerate((endpoint.port, gone_port, deaf.getsockname()[1])):
+            metrics.worker_is_ready(index, port)
+        page = generate_latest(metrics.registry).decode()
+    lines = set(page.splitlines())
+    assert {
+        f'humanseg_worker_up{{worker="{index}"}} {up}' for index, up in enumerate(("1.0", "0.0", "0.0", "0.0"))
+    } <= lines
+    assert 'humanseg_sessions_active{worker="0"} 3.0' in lines
+    assert 'humanseg_frames_total{outcome="dropped",reason="late",worker="0"} 1.0' in lines
+    assert "# TYPE humanseg_frames_total counter" in lines
+    assert not [line for line in lines if 'worker="1"' in line and not line.startswith("humanseg_worker_up")]
+    assert "humanseg_workers_ready 3.0" in lines
 
 
 def test_a_second_server_on_the_port_is_refused(server: RunningServer, models_folder: Path) -> None:

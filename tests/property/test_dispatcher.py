@@ -307,6 +307,16 @@ async def test_the_most_urgent_goes_first(red: Runner) -> None:
     dispatcher.close()
 
 
+async def test_where_the_system_has_no_thread_the_frame_fails_and_nobody_waits(red: Runner) -> None:
+    dispatcher = Dispatcher(ModelCatalog({"medium": red}, "medium"), LIMITS, ServiceMetrics(), threads=1)
+    dispatcher._pool.shutdown()  # refuses work with the error that it also gives where no thread can be started
+    for _ in range(2):
+        async with asyncio.timeout(limit_s(10)):
+            with pytest.raises(EngineFailedError, match="the batch broke off"):
+                await dispatcher.segment(task(1), "medium", FusionMemory(), StageClock(0))
+    dispatcher.close()
+
+
 async def test_closing_refuses_what_waits_and_what_comes(red: Runner) -> None:
     runner = BatchingRunner(red, 1)
     dispatcher = Dispatcher(ModelCatalog({"medium": runner}, "medium"), LIMITS, ServiceMetrics(), threads=1)

@@ -20,6 +20,7 @@ from service.stream_protocol import (
     SHORTEST_DEADLINE_NS,
     ConfigDefaults,
     ConfigEntry,
+    DegradeEntry,
     DropEntry,
     DropReason,
     EstimateEntry,
@@ -103,6 +104,66 @@ def test_a_deadline_out_of_range_is_refused(deadline_ns: int) -> None:
     with pytest.raises(ProtocolViolation, match=r"out of range, allowed are 0\.001 to 3600 s") as caught:
         protocol.receive_config(RequestedConfig(width=64, height=36, frame_deadline_ns=deadline_ns))
     assert [field for field, _ in caught.value.fields] == ["config.frame_deadline"]
+
+
+def taken(protocol: StreamProtocol) -> list[tuple[str, int]]:
+    """All that waits, as (kind, frame id or level)."""
+    found = []
+    while (entry := protocol.next_entry()) is not None:
+        match entry:
+            case FrameEntry():
+                found.append(("network", entry.frame_id))
+            case EstimateEntry():
+                found.append(("skipped" if entry.is_skipped else "estimate", entry.frame.frame_id))
+            case DropEntry():
+                found.append((entry.reason.name, entry.frame_id))
+            case DegradeEntry():
+                found.append(("level", entry.level))
+    return found
+
+
+EVERY_SECOND = DegradeEntry(went_down=True, level=1, model="medium", every_second=True)
+
+
+def test_degraded_to_every_second_frame_the_others_are_left_to_estimates() -> None:
+    protocol = opened()
+    protocol.degrade(EVERY_SECOND)
+    seen = []
+    for number in range(1, 7):
+        protocol.receive_frame(frame(number), 0)
+        seen += taken(protocol)
+    assert seen == [
+        ("level", 1), ("skipped", 1), ("network", 2), ("skipped", 3), ("network", 4), ("skipped", 5), ("network", 6),
+    ]  # fmt: skip
+    protocol.degrade(DegradeEntry(went_down=False, level=0, model="medium", every_second=False))
+    for number in (7, 8):
+        protocol.receive_frame(frame(number), 0)
+        assert taken(protocol)[-1] == ("network", number)
+
+
+def test_a_frame_that_is_left_out_supersedes_nothing() -> None:
+    """The one that waits is the next to have a mask, and the one left out is estimated from that."""
+    protocol = opened()
+    protocol.degrade(EVERY_SECOND)
+    for number in range(1, 6):
+        protocol.receive_frame(frame(number), 0)
+    assert protocol.waiting_frames == 1
+    assert taken(protocol) == [
+        ("level", 1),
+        ("skipped", 1),
+        ("SUPERSEDED", 2),
+        ("skipped", 3),
+        ("network", 4),
+        ("skipped", 5),
+    ]
+
+
+def test_every_is_never_left_out() -> None:
+    protocol = opened(RequestedConfig(width=64, height=36, policy=FramePolicy.EVERY))
+    protocol.degrade(EVERY_SECOND)
+    for number in (1, 2):
+        protocol.receive_frame(frame(number), 0)
+    assert taken(protocol) == [("level", 1), ("network", 1), ("network", 2)]
 
 
 def test_a_frame_before_the_config_ends_the_stream() -> None:
