@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUT ?= benchmarks/clips/demo_signing_640x360.mp4
 OUT ?= out/demo
 PORT ?= 50051
+MINUTES ?= 60
 STUBS := humanseg/v1
 RTX := 1.7.1.116
 TENSORRT_11 := 11.4.0.106
@@ -102,8 +103,8 @@ load: .venv/run.stamp  ## measure latency under load; the report lands in out/be
 fuzz: .venv/dev.stamp  ## feed the state machine 100,000 random conversations
 	HYPOTHESIS_MAX_EXAMPLES=100000 $(BIN)/python -m pytest tests/fuzz -m "slow or not slow"
 
-soak: .venv/run.stamp  ## an hour under load; watch RSS in the report
-	$(SERVER_ENV) $(BIN)/python benchmarks/run.py --seconds 3600 --out out/soak
+soak: .venv/run.stamp  ## MINUTES (60) of load with sessions that come and go: what does the server keep of them?
+	$(SERVER_ENV) $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --out out/soak
 
 image:  ## build the CPU image
 	docker build -t humanseg:0.1.0 .

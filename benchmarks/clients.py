@@ -249,7 +249,7 @@ async def main() -> int:
     try:
         await carry_out(plan, from_parent)
     except* (SegmentationError, SessionFailed, FrameError, VideoError) as errors:
-        say("failed", message=_first_line(errors))
+        say("failed", message=first_line(errors))
         status = 1
     listener.cancel()
     return status
@@ -274,7 +274,7 @@ async def _listen(lines: "asyncio.Queue[str]") -> NoReturn:
     os._exit(1)
 
 
-def _first_line(errors: BaseExceptionGroup[Exception]) -> str:
+def first_line(errors: BaseExceptionGroup[Exception]) -> str:
     """The first reason, whatever the depth."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):

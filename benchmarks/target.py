@@ -30,6 +30,8 @@ MALLOC_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "536870912",
     "MALLOC_TOP_PAD_": "67108864",
 }
+#: What is measured is the load and the model asked for, not what a server would make of them.
+AS_ASKED_ENVIRONMENT = {"HUMANSEG_ADMISSION_LOAD": "0", "HUMANSEG_DEGRADE": "false"}
 #: Models load, get warm, and the machine may be busy.
 START_TIMEOUT_S = 120.0
 #: What a server needs to end beyond its own drain time, before it is killed.
@@ -112,8 +114,19 @@ class LocalServer(Target):
         self.exit_status: int | None = None
         self._arguments = list(arguments)
         self._cpus = None if cpus is None else read_cpus(cpus)
-        self._environment = {**MALLOC_ENVIRONMENT, **os.environ, **(environment or {})}
+        self._environment = {**MALLOC_ENVIRONMENT, **AS_ASKED_ENVIRONMENT, **os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of its process.
+
+        Raises:
+            TargetError: it is not running.
+        """
+        if self._process is None:
+            raise TargetError("the server is not running")
+        return self._process.pid
 
     def __enter__(self) -> Self:
         self.start()

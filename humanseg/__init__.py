@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from humanseg.access import TlsFiles
     from humanseg.answers import (
         Accepted,
         Answer,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
         ModelList,
         Notice,
         NoticeReason,
+        ResumeOutcome,
+        ResumePoint,
         Segmented,
         StageTimes,
         StateReset,
@@ -50,11 +53,12 @@ if TYPE_CHECKING:
         ServerDrainingError,
         ServerFaultError,
         ServerUnavailableError,
+        StreamAgedError,
         UnknownModelError,
     )
     from humanseg.frames import FrameError, PixelFormat, RawFrame, TimedFrame
     from humanseg.masks import MaskEncoding, MaskError
-    from humanseg.options import Estimates, FramePolicy, TemporalFusion
+    from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
     from humanseg.session_config import SessionConfig
     from humanseg.stream import SegmentationStream
     from humanseg.vision.arrays import Size
@@ -64,20 +68,21 @@ __version__ = "0.1.0"
 
 #: Where each public name comes from.
 _MODULES = {
+    "humanseg.access": ("TlsFiles",),
     "humanseg.answers": (
         "Accepted", "Answer", "DropReason", "Dropped", "Estimated", "Limits", "MaskAnswer", "ModelInfo", "ModelList",
-        "Notice", "NoticeReason", "Segmented", "StageTimes", "StateReset",
+        "Notice", "NoticeReason", "ResumeOutcome", "ResumePoint", "Segmented", "StageTimes", "StateReset",
     ),
     "humanseg.client": ("ClientOptions", "SegmentationClient"),
     "humanseg.errors": (
         "AccessDeniedError", "CallCancelledError", "ClientTooSlowError", "DeadlineError", "FieldViolation",
         "FrameDroppedError", "InvalidRequestError", "LimitExceededError", "OverloadedError", "PictureError",
         "ProtocolError", "SegmentationError", "ServerDrainingError", "ServerFaultError", "ServerUnavailableError",
-        "UnknownModelError",
+        "StreamAgedError", "UnknownModelError",
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
-    "humanseg.options": ("Estimates", "FramePolicy", "TemporalFusion"),
+    "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "TemporalFusion"),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.stream": ("SegmentationStream",),
     "humanseg.vision.arrays": ("Size",),
@@ -93,6 +98,7 @@ __all__ = [
     "ClientOptions",
     "ClientTooSlowError",
     "DeadlineError",
+    "Degradation",
     "DropReason",
     "Dropped",
     "Estimated",
@@ -116,6 +122,8 @@ __all__ = [
     "PixelFormat",
     "ProtocolError",
     "RawFrame",
+    "ResumeOutcome",
+    "ResumePoint",
     "Rotation",
     "SegmentationClient",
     "SegmentationError",
@@ -128,8 +136,10 @@ __all__ = [
     "Size",
     "StageTimes",
     "StateReset",
+    "StreamAgedError",
     "TemporalFusion",
     "TimedFrame",
+    "TlsFiles",
     "UnknownModelError",
 ]
 

@@ -26,6 +26,7 @@ class DropReason(enum.Enum):
     BAD_SIZE = enum.auto()
     BAD_FIELD = enum.auto()
     ENGINE_FAILED = enum.auto()
+    LATE = enum.auto()
 
 
 class StateReset(enum.Enum):
@@ -40,11 +41,26 @@ class StateReset(enum.Enum):
     SCENE = enum.auto()
 
 
+class ResumeOutcome(enum.Enum):
+    """What became of a resume token; the names are those of the contract's ``RESUME_OUTCOME_<name>``."""
+
+    UNKNOWN = enum.auto()
+    RESUMED = enum.auto()
+    MALFORMED = enum.auto()
+    NOT_AUTHENTIC = enum.auto()
+    EXPIRED = enum.auto()
+    OTHER_VERSION = enum.auto()
+    OTHER_MODEL = enum.auto()
+
+
 class NoticeReason(enum.Enum):
     """Why the server speaks up on its own."""
 
     UNKNOWN = enum.auto()
     DRAINING = enum.auto()
+    MAX_AGE = enum.auto()
+    DEGRADED = enum.auto()
+    RESTORED = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +76,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server will not exceed."""
+    """What the server will not exceed; a ``max_stream_age_s`` of 0 is none."""
 
     max_frame_bytes: int
     max_frame_px: int
@@ -68,6 +84,7 @@ class Limits:
     config_timeout_s: float
     idle_timeout_s: float
     write_timeout_s: float
+    max_stream_age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +112,16 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A config holds from here on, every default filled in; ``resets`` says what it made the server forget."""
+    """A config holds from here on, every default filled in; ``resets`` says what it made the server forget.
+
+    ``resume`` is what became of the earlier stream's memory, None where there was none to go on with.
+    """
 
     config: SessionConfig
     model: ModelInfo
     limits: Limits
     resets: tuple[StateReset, ...]
+    resume: ResumeOutcome | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +138,22 @@ class MaskAnswer:
     alpha8: Alpha8
     reset: StateReset | None
     times: StageTimes
+    degrade_level: int = 0
+    """By how many steps the stream is served below what it asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
     """A frame that the network did not see, with an earlier frame's mask carried along the optical flow.
 
-    Only where `SessionConfig.estimates` asks for it; ``alpha8`` as in `MaskAnswer`.
+    Only where `SessionConfig.estimates` or `SessionConfig.degradation` asks for it; ``alpha8`` as in `MaskAnswer`.
     """
 
     frame_id: int
     capture_time_us: int
     alpha8: Alpha8
     times: StageTimes
+    degrade_level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +169,29 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A word from the server; the stream will be served for ``time_left_s`` more."""
+    """A word from the server.
+
+    DRAINING: the stream will be served for ``time_left_s`` more. DEGRADED and RESTORED: it is served ``degrade_level``
+    steps below what it asked for from here on, by ``model``, and every second frame estimated where it says so.
+    """
 
     reason: NoticeReason
     time_left_s: float
+    degrade_level: int = 0
+    model: str = ""
+    every_second: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where another stream can go on: `SegmentationClient.stream` takes it.
+
+    ``token`` is opaque, and as private as the video: it holds the last picture in gray. ``frame_id`` is the last frame
+    whose mask is in it.
+    """
+
+    token: bytes
+    frame_id: int
 
 
 #: What iterating over a stream yields.
@@ -164,7 +207,7 @@ class Segmented:
     times: StageTimes
 
 
-def read_answer(message: pb.StreamSegmentResponse) -> Answer | None:
+def read_answer(message: pb.StreamSegmentResponse) -> Answer | ResumePoint | None:
     """The message as an object; None for a kind that this release does not know.
 
     Raises:
@@ -179,7 +222,10 @@ def read_answer(message: pb.StreamSegmentResponse) -> Answer | None:
         case "notice":
             notice = message.notice
             reason = _member(NoticeReason, pb.NoticeReason.DESCRIPTOR, notice.reason)
-            return Notice(reason, notice.time_left.ToTimedelta().total_seconds())
+            left_s = notice.time_left.ToTimedelta().total_seconds()
+            return Notice(reason, left_s, notice.degrade_level, notice.model, notice.every_second)
+        case "resume_point":
+            return ResumePoint(message.resume_point.token, message.resume_point.frame_id)
         case _:
             return None
 
@@ -191,6 +237,7 @@ def read_accepted(message: pb.AcceptedConfig) -> Accepted:
         model=_read_model(message.model),
         limits=_read_limits(message.limits),
         resets=tuple(_member(StateReset, pb.StateReset.DESCRIPTOR, number) for number in message.resets),
+        resume=_member(ResumeOutcome, pb.ResumeOutcome.DESCRIPTOR, message.resume) if message.resume else None,
     )
 
 
@@ -219,9 +266,9 @@ def _read_result(message: pb.FrameResult) -> MaskAnswer | Estimated | Dropped:
     # `message.mask` is read once: every access of a bytes field copies it.
     alpha8 = decode_mask(message.mask, encoding, Size(message.mask_width, message.mask_height))
     if message.outcome == pb.FRAME_OUTCOME_ESTIMATE:
-        return Estimated(message.frame_id, message.capture_time_us, alpha8, times)
+        return Estimated(message.frame_id, message.capture_time_us, alpha8, times, message.degrade_level)
     reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None
-    return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times)
+    return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times, message.degrade_level)
 
 
 def _read_times(message: pb.StageTimes) -> StageTimes:
@@ -251,6 +298,7 @@ def _read_limits(message: pb.Limits) -> Limits:
         config_timeout_s=message.config_timeout.ToTimedelta().total_seconds(),
         idle_timeout_s=message.idle_timeout.ToTimedelta().total_seconds(),
         write_timeout_s=message.write_timeout.ToTimedelta().total_seconds(),
+        max_stream_age_s=message.max_stream_age.ToTimedelta().total_seconds(),
     )
 
 

@@ -5,8 +5,7 @@ its own that is still under way.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,11 +15,11 @@ import grpc
 import numpy as np
 from grpc import aio
 
-from humanseg.answers import Dropped, Limits, MaskAnswer, ModelList, Segmented, read_model_list, read_segmented
+from humanseg.access import call_metadata
+from humanseg.answers import Limits, ModelList, ResumePoint, Segmented, read_model_list, read_segmented
 from humanseg.errors import (
     CallCancelledError,
     CallStatus,
-    FrameDroppedError,
     ServerFaultError,
     error_from_status,
 )
@@ -29,12 +28,13 @@ from humanseg.masks import MaskEncoding
 from humanseg.options import FramePolicy, TemporalFusion
 from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
 from humanseg.proto_enums import MASK_ENCODING, PIXEL_FORMAT, ROTATION
+from humanseg.reconnect import AnyFrame, FrameSource, Patience, masks_of
 from humanseg.session_config import SessionConfig
 from humanseg.stream import SegmentationStream, StreamLimits
 from humanseg.threads import run_to_end, this_task_is_cancelled
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1.segmentation_pb2_grpc import SegmentationServiceStub
-from humanseg.vision.arrays import Alpha8, Picture, Size
+from humanseg.vision.arrays import Alpha8, Size
 from humanseg.vision.orientation import Rotation
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class ClientOptions:
     Attributes:
         timeout_s: how long `list_models` and `segment` may take.
         answer_timeout_s: how long a stream's server may be silent while an answer is due.
+        reconnect_s: for how long `masks` looks for another server after its stream ended in mid-video; 0: not at all.
         max_unanswered: frames on their way in one stream under policy EVERY. Two or three keep the engine busy; more
             cost memory on both sides and gain nothing.
         largest_picture: the largest frame or mask ever expected; sets gRPC's limit on messages received.
@@ -57,16 +58,13 @@ class ClientOptions:
 
     timeout_s: float = 30.0
     answer_timeout_s: float = 60.0
+    reconnect_s: float = 30.0
     max_unanswered: int = 4
     largest_picture: Size = Size(3840, 2160)
 
     def __post_init__(self) -> None:
-        if self.timeout_s <= 0 or self.answer_timeout_s <= 0 or self.max_unanswered < 1:
-            raise ValueError(f"{self}: times must be positive and max_unanswered at least 1")
-
-
-#: What `SegmentationClient.masks` takes, and hands back with the mask.
-AnyFrame = TypeVar("AnyFrame", Picture, TimedFrame)
+        if self.timeout_s <= 0 or self.answer_timeout_s <= 0 or self.reconnect_s < 0 or self.max_unanswered < 1:
+            raise ValueError(f"{self}: times must be positive (reconnect_s may be 0) and max_unanswered at least 1")
 
 
 class SegmentationClient:
@@ -84,17 +82,20 @@ class SegmentationClient:
         target: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         options: ClientOptions | None = None,
     ) -> None:
         """Prepare a client; nothing is sent yet.
 
         Args:
             target: ``"host:port"``, or another of gRPC's names.
-            credentials: for TLS; an unencrypted connection without.
+            credentials: for TLS, for example `TlsFiles.credentials`; an unencrypted connection without.
+            token: bearer token, sent with every call; over an unencrypted connection everybody on the way can read it.
             options: see `ClientOptions`.
         """
         self._target = target
         self._credentials = credentials
+        self._metadata = call_metadata(token)
         self._options = options or ClientOptions()
         self._channel: aio.Channel | None = None
         self._limits: Limits | None = None
@@ -124,7 +125,8 @@ class SegmentationClient:
         Raises:
             SegmentationError: the call failed.
         """
-        call = self._stub().ListModels(pb.ListModelsRequest(), timeout=self._options.timeout_s)
+        timeout_s = self._options.timeout_s
+        call = self._stub().ListModels(pb.ListModelsRequest(), timeout=timeout_s, metadata=self._metadata)
         models = read_model_list(await _finish(call))
         self._limits = models.limits
         return models
@@ -173,15 +175,19 @@ class SegmentationClient:
             request.pixel_format = PIXEL_FORMAT.number(pixel_format)
         if mask_size is not None:
             request.mask_width, request.mask_height = mask_size
-        response = await _finish(self._stub().Segment(request, timeout=self._options.timeout_s))
+        timeout_s = self._options.timeout_s
+        response = await _finish(self._stub().Segment(request, timeout=timeout_s, metadata=self._metadata))
         try:
             return read_segmented(response)
         except ValueError as error:
             text = f"the server's answer cannot be read: {error}"
             raise ServerFaultError(text, code=grpc.StatusCode.INTERNAL) from error
 
-    def stream(self, config: SessionConfig) -> SegmentationStream:
+    def stream(self, config: SessionConfig, *, resume: ResumePoint | None = None) -> SegmentationStream:
         """A stream, to be used with ``async with``.
+
+        ``resume`` is an earlier stream's `SegmentationStream.resume_point`, to go on where that one ended;
+        `Accepted.resume` tells what became of it.
 
         Each has a connection of its own: on a shared one, a large frame delays the small ones behind it, and all
         streams of a client would end up on the same replica.
@@ -189,7 +195,7 @@ class SegmentationClient:
         if self._channel is None:
             raise RuntimeError(_NOT_OPEN)
         limits = StreamLimits(self._options.max_unanswered, self._options.answer_timeout_s)
-        stream = SegmentationStream(self._open_channel(), config, limits, on_close=self._streams.discard)
+        stream = SegmentationStream(self._open_channel(), config, limits, self._streams.discard, resume, self._metadata)
         self._streams.add(stream)
         return stream
 
@@ -204,6 +210,9 @@ class SegmentationClient:
     ) -> AsyncGenerator[tuple[AnyFrame, Alpha8], None]:
         """Each frame with its mask, in order, none left out; at most `ClientOptions.max_unanswered` are on their way.
 
+        A server that stops, or breaks away, is followed by another one that ``target`` leads to, for as long as
+        `ClientOptions.reconnect_s` says; one that announced it, without a seam in the masks.
+
         Args:
             frames: (H, W, 3) uint8 RGB arrays, or `TimedFrame`s. A plain iterable is read in a thread, so that a
                 decoder does not hold up the event loop. Sizes may change on the way.
@@ -213,7 +222,7 @@ class SegmentationClient:
             label: see `SessionConfig`.
 
         Raises:
-            SegmentationError: the stream failed, or a frame was dropped (`FrameDroppedError`).
+            SegmentationError: the stream failed and none took its place, or a frame was dropped (`FrameDroppedError`).
             Whatever reading ``frames`` raises, after the masks of all frames before it.
         """
         async with AsyncExitStack() as stack:
@@ -221,37 +230,22 @@ class SegmentationClient:
                 source = aiter(frames)
             else:
                 source = await stack.enter_async_context(aclosing(_read_in_thread(iter(frames))))
-            first = await anext(source, None)
+            feed = FrameSource(source, 1e6 / fps)
+            stack.push_async_callback(feed.aclose)
+            first = await feed.peek()
             if first is None:
                 return
             config = SessionConfig(
-                size=Size.of(_picture(first)),
+                size=Size.of(first.picture if isinstance(first, TimedFrame) else first),
                 model=model,
                 temporal_fusion=temporal_fusion,
                 frame_policy=FramePolicy.EVERY,
                 label=label,
             )
-            stream = await stack.enter_async_context(self.stream(config))
-            sent: deque[AnyFrame] = deque()
-            feeder = asyncio.create_task(_feed(stream, first, source, sent, 1e6 / fps))
-            try:
-                async for answer in stream:
-                    match answer:
-                        case MaskAnswer():
-                            yield sent.popleft(), answer.alpha8
-                        case Dropped():
-                            raise FrameDroppedError(
-                                f"frame {answer.frame_id} has no mask: {answer.detail or answer.reason.name}",
-                                code=grpc.StatusCode.ABORTED,
-                                reason=answer.reason.name,
-                            )
-                await feeder
-            finally:
-                feeder.cancel()
-                await asyncio.wait([feeder])
-                # Looked at, so that nobody warns of it; what is under way here came first.
-                if not feeder.cancelled():
-                    feeder.exception()
+            patience = Patience(self._options.reconnect_s)
+            pairs = masks_of(lambda resume: self.stream(config, resume=resume), feed, patience)
+            async for pair in await stack.enter_async_context(aclosing(pairs)):
+                yield pair
 
     def _stub(self) -> "SegmentationServiceAsyncStub":
         if self._channel is None:
@@ -286,31 +280,6 @@ async def _finish(call: Awaitable[Response]) -> Response:
         if this_task_is_cancelled():
             raise
         raise CallCancelledError("the client was closed here", code=grpc.StatusCode.CANCELLED) from None
-
-
-def _picture(frame: Picture | TimedFrame) -> Picture:
-    return frame.picture if isinstance(frame, TimedFrame) else frame
-
-
-async def _feed(
-    stream: SegmentationStream,
-    first: AnyFrame,
-    rest: AsyncIterator[AnyFrame],
-    sent: deque[AnyFrame],
-    interval_us: float,
-) -> None:
-    """Send all frames, and half-close also where reading them fails, so that those before it are answered."""
-    try:
-        index = 0
-        frame: AnyFrame | None = first
-        while frame is not None:
-            sent.append(frame)
-            time_us = frame.capture_time_us if isinstance(frame, TimedFrame) else round(index * interval_us)
-            await stream.send(_picture(frame), capture_time_us=time_us)
-            index += 1
-            frame = await anext(rest, None)
-    finally:
-        await stream.finish()
 
 
 async def _read_in_thread(frames: Iterator[AnyFrame]) -> AsyncGenerator[AnyFrame, None]:

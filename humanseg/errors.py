@@ -10,7 +10,8 @@ SegmentationError                  any call that failed; catch at whatever heigh
 ├── OverloadedError                no room for now: try again after ``retry_after_s``
 ├── ClientTooSlowError             the answers were not read in time, and the server ended the stream
 ├── ServerUnavailableError         no server there, or the connection broke
-│   └── ServerDrainingError        this server stops: a new stream reaches another one
+│   ├── ServerDrainingError        this server stops: a new stream reaches another one
+│   └── StreamAgedError            the stream has reached its greatest age: a new one is welcome at once
 ├── DeadlineError                  something took longer than it was allowed to
 ├── CallCancelledError             the call was given up on this side, or by a proxy
 ├── FrameDroppedError              a frame that had to have a mask has none (`SegmentationClient.masks` only)
@@ -119,6 +120,10 @@ class ServerDrainingError(ServerUnavailableError):
     """The server is about to stop."""
 
 
+class StreamAgedError(ServerUnavailableError):
+    """The stream has reached the greatest age that the server allows."""
+
+
 class DeadlineError(SegmentationError):
     """Something took longer than it was allowed to."""
 
@@ -147,8 +152,12 @@ _BY_REASON: dict[str, type[SegmentationError]] = {
     "IDLE_TIMEOUT": DeadlineError,
     "CLIENT_NOT_READING": ClientTooSlowError,
     "DRAINING": ServerDrainingError,
+    "MAX_AGE": StreamAgedError,
+    "UNAUTHENTICATED": AccessDeniedError,
+    "TENANT_QUOTA": OverloadedError,
     "INTERNAL": ServerFaultError,
     "LIMIT_EXCEEDED": LimitExceededError,
+    "OVERLOADED": OverloadedError,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[SegmentationError]] = {

@@ -18,6 +18,14 @@ class FramePolicy(enum.Enum):
     EVERY = enum.auto()
 
 
+class Degradation(enum.Enum):
+    """What the server may do with a live stream when there is more to do than its engines can."""
+
+    OFF = enum.auto()
+    MODEL = enum.auto()
+    MODEL_AND_RATE = enum.auto()
+
+
 class Estimates(enum.Enum):
     """Which frames that the network does not see are answered with an earlier mask carried along the optical flow."""
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import grpc
 from tqdm import tqdm
 
+from humanseg.access import TlsFiles
 from humanseg.answers import Limits
 from humanseg.client import SegmentationClient
 from humanseg.errors import SegmentationError, ServerUnavailableError
@@ -99,7 +101,35 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--fps", type=_fps, default=30.0, metavar="N", help="frames a second of --as-video folders (default 30)"
     )
+    access = parser.add_argument_group("access")
+    access.add_argument("--tls", action="store_true", help="encrypt, and trust the authorities that gRPC carries")
+    access.add_argument("--ca-file", type=Path, metavar="PEM", help="encrypt, and trust this authority")
+    access.add_argument("--cert-file", type=Path, metavar="PEM", help="own certificate, where the server asks for one")
+    access.add_argument("--key-file", type=Path, metavar="PEM", help="its key")
+    access.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds the bearer token")
     return parser.parse_args(arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the server is, and what it asks for."""
+
+    target: str
+    credentials: grpc.ChannelCredentials | None = None
+    token: str | None = None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "Server":
+        """As the command line says.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: a certificate without its key.
+        """
+        files = TlsFiles(options.ca_file, options.cert_file, options.key_file)
+        wanted = options.tls or files != TlsFiles()
+        token = None if options.token_file is None else options.token_file.read_text(encoding="ascii").strip()
+        return cls(options.target, files.credentials() if wanted else None, token)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,12 +142,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{options.out}: {error.strerror or error}", file=sys.stderr)
         return FAILED
+    try:
+        server = Server.of(options)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return USAGE
     plan = make_plan(options.files, options.out, reading, output)
     for complaint in plan.complaints:
         print(complaint, file=sys.stderr)
     request = Request(options.model, TemporalFusion[options.temporal.upper()], options.fps, options.composite)
     try:
-        done = asyncio.run(segment_all(plan.jobs, request, options.target)) if plan.jobs else 0
+        done = asyncio.run(segment_all(plan.jobs, request, server)) if plan.jobs else 0
     except KeyboardInterrupt:
         print("interrupted; what was finished is in its place, nothing else was written", file=sys.stderr)
         return INTERRUPTED
@@ -126,13 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE if done == wanted else FAILED
 
 
-async def segment_all(jobs: Sequence[Job], request: Request, target: str) -> int:
+async def segment_all(jobs: Sequence[Job], request: Request, server: Server) -> int:
     """Do all that can be done, say on standard error what cannot; how many were done."""
     photos = [job for job in jobs if isinstance(job, Photo)]
     clips = [job for job in jobs if isinstance(job, Clip)]
-    done = 0
+    done, target = 0, server.target
     try:
-        async with SegmentationClient(target) as client:
+        async with SegmentationClient(target, credentials=server.credentials, token=server.token) as client:
             served = await client.list_models()
             names = [model.name for model in served.models]
             if request.model and request.model not in names:

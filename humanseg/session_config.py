@@ -2,10 +2,20 @@
 
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import Estimates, FramePolicy, TemporalFusion
-from humanseg.proto_enums import ESTIMATES, FRAME_POLICY, MASK_ENCODING, PIXEL_FORMAT, ROTATION, TEMPORAL_FUSION
+from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+from humanseg.proto_enums import (
+    DEGRADATION,
+    ESTIMATES,
+    FRAME_POLICY,
+    MASK_ENCODING,
+    PIXEL_FORMAT,
+    ROTATION,
+    TEMPORAL_FUSION,
+)
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
@@ -26,6 +36,12 @@ class SessionConfig:
         mask_size: size of the masks in pixels; None for each frame's own.
         frame_policy: NEWEST for live video (late frames are dropped), EVERY for offline work (the sender waits).
         label: the caller's own name for this session in the server's log; at most 64 printable ASCII characters.
+        frame_deadline_s: how old a frame may be when its mask is ready, from its arrival at the server; one that cannot
+            make it is dropped (LATE) before the engine. 0 for none; None leaves it to the server, in an answer: none.
+        degradation: what the server may do under overload: take a smaller model, or also every second frame only; None
+            leaves it to the server.
+        resume_interval_s: how often, at least 1, the server tells where another stream could go on
+            (`SegmentationStream.resume_point`); 0 for only when it is about to end this one.
         estimates: SUPERSEDED asks for an estimate (`Estimated`) of the mask of a frame that NEWEST would drop.
     """
 
@@ -40,6 +56,9 @@ class SessionConfig:
     frame_policy: FramePolicy = FramePolicy.NEWEST
     label: str = ""
     estimates: Estimates = Estimates.OFF
+    frame_deadline_s: float | None = None
+    degradation: Degradation | None = None
+    resume_interval_s: float = 0.0
 
     def __post_init__(self) -> None:
         # A plain (width, height) is welcome; what is out of range is for the server to name.
@@ -49,10 +68,13 @@ class SessionConfig:
         if min(*self.size, *(self.mask_size or self.size)) < 0:
             raise ValueError(f"size {self.size}, mask_size {self.mask_size}: sides must not be negative")
 
+        if self.frame_deadline_s is not None and not 0 <= self.frame_deadline_s < 1e9:
+            raise ValueError(f"frame_deadline_s {self.frame_deadline_s} must be 0 (none) or a number of seconds")
+
     def to_message(self) -> pb.SessionConfig:
-        """As it goes over the wire, nothing left to the server's defaults but an empty ``model``."""
+        """As it goes over the wire, left to the server's defaults where it is empty or None."""
         mask_size = self.mask_size or Size(0, 0)
-        return pb.SessionConfig(
+        message = pb.SessionConfig(
             model=self.model,
             width=self.size.width,
             height=self.size.height,
@@ -66,7 +88,12 @@ class SessionConfig:
             frame_policy=FRAME_POLICY.number(self.frame_policy),
             session_label=self.label,
             estimates=ESTIMATES.number(self.estimates),
+            degradation=DEGRADATION.number(self.degradation),
+            resume_interval=_duration(self.resume_interval_s),
         )
+        if self.frame_deadline_s is not None:
+            message.frame_deadline.FromMicroseconds(round(self.frame_deadline_s * 1e6))
+        return message
 
     @classmethod
     def from_message(cls, message: pb.SessionConfig) -> "SessionConfig":
@@ -87,4 +114,17 @@ class SessionConfig:
             frame_policy=FRAME_POLICY.choice(message.frame_policy) or FramePolicy.NEWEST,
             label=message.session_label,
             estimates=ESTIMATES.choice(message.estimates) or Estimates.OFF,
+            degradation=DEGRADATION.choice(message.degradation),
+            frame_deadline_s=message.frame_deadline.ToMicroseconds() / 1e6
+            if message.HasField("frame_deadline")
+            else None,
+            resume_interval_s=message.resume_interval.ToTimedelta().total_seconds(),
         )
+
+
+def _duration(seconds: float) -> Duration | None:
+    if seconds == 0:
+        return None
+    message = Duration()
+    message.FromMilliseconds(round(seconds * 1000))
+    return message

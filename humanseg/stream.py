@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from grpc import aio
 
-from humanseg.answers import Accepted, Answer, Dropped, Estimated, Limits, MaskAnswer, read_answer
+from humanseg.answers import Accepted, Answer, Dropped, Estimated, Limits, MaskAnswer, ResumePoint, read_answer
 from humanseg.errors import (
     CallCancelledError,
     CallStatus,
@@ -68,11 +68,16 @@ class SegmentationStream:
         config: SessionConfig,
         limits: StreamLimits,
         on_close: Callable[["SegmentationStream"], None],
+        resume: ResumePoint | None = None,
+        metadata: tuple[tuple[str, str], ...] | None = None,
     ) -> None:
         self._channel = channel
         self._on_close = on_close
         self._config = config
         self._own_limits = limits
+        self._resume = resume
+        self._metadata = metadata
+        self._resume_point: ResumePoint | None = None
         self._connection: _Connection | None = None
         self._accepted: Accepted | None = None
         self._answers: deque[Answer] = deque()
@@ -97,7 +102,7 @@ class SegmentationStream:
         Raises:
             SegmentationError: there is no server, or it does not accept the config.
         """
-        call = SegmentationServiceStub(self._channel).StreamSegment()
+        call = SegmentationServiceStub(self._channel).StreamSegment(metadata=self._metadata)
         self._quiet_since = time.monotonic()
         self._connection = _Connection(call, asyncio.create_task(self._read(call, _FinalStatus(call))))
         try:
@@ -127,6 +132,15 @@ class SegmentationStream:
     def limits(self) -> Limits:
         """What the server will not exceed."""
         return self.accepted.limits
+
+    @property
+    def resume_point(self) -> ResumePoint | None:
+        """Where another stream can go on, as the server told last; None before it did.
+
+        Told when the stream is about to end, once more after its last answer, and every
+        `SessionConfig.resume_interval_s`. Not among the answers.
+        """
+        return self._resume_point
 
     @property
     def unanswered(self) -> int:
@@ -254,7 +268,10 @@ class SegmentationStream:
         The first write waits for the connection, and in grpc.aio 1.85 goes on waiting when the call is cancelled
         meanwhile: a server that takes connections and never answers would hold us for ever.
         """
-        writing = asyncio.create_task(self._write(pb.StreamSegmentRequest(config=self._config.to_message())))
+        config = self._config.to_message()
+        if self._resume is not None:
+            config.resume_token = self._resume.token
+        writing = asyncio.create_task(self._write(pb.StreamSegmentRequest(config=config)))
         try:
             await asyncio.wait([writing, reader], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -300,9 +317,12 @@ class SegmentationStream:
             if this_task_is_cancelled():
                 raise
 
-    def _take(self, answer: Answer | None) -> None:
+    def _take(self, answer: Answer | ResumePoint | None) -> None:
         match answer:
             case None:
+                return
+            case ResumePoint():
+                self._resume_point = answer
                 return
             case Accepted():
                 is_first, self._accepted = self._accepted is None, answer

@@ -11,8 +11,10 @@ import sys
 from engines.runner import EngineError
 from service import log
 from service.models import open_models
-from service.server import ListenError, serve
-from service.settings import SettingsError, load_settings
+from service.server import ListenError, WorkerSeat, serve
+from service.settings import Settings, SettingsError, load_settings
+from service.watched_file import SecretFileError
+from service.workers import run_workers
 
 
 def main() -> int:
@@ -22,7 +24,18 @@ def main() -> int:
     except SettingsError as error:
         print(f"settings refused:\n{error}", file=sys.stderr)
         return 2
-    log.start_logging(level=settings.log_level, as_json=settings.log_format == "json")
+    if settings.workers > 1:
+        log.start_logging(level=settings.log_level, as_json=settings.log_format == "json")
+        log.event("starting", **settings.for_log())  # type: ignore[arg-type]  # no setting is named level or error
+        return run_workers(settings)
+    return run_server(settings)
+
+
+def run_server(settings: Settings, seat: WorkerSeat | None = None) -> int:
+    """Serve in this process, alone or as one of several; returns the exit status."""
+    log.start_logging(
+        level=settings.log_level, as_json=settings.log_format == "json", worker=None if seat is None else seat.index
+    )
     log.event("starting", **settings.for_log())  # type: ignore[arg-type]  # no setting is named level or error
     try:
         catalog = open_models(
@@ -38,8 +51,8 @@ def main() -> int:
         log.event("start_failed", level=logging.ERROR, reason=str(error))
         return 1
     try:
-        asyncio.run(serve(settings, catalog))
-    except ListenError as error:
+        asyncio.run(serve(settings, catalog, seat))
+    except (ListenError, SecretFileError) as error:
         log.event("start_failed", level=logging.ERROR, reason=str(error))
         return 1
     finally:

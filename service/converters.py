@@ -13,6 +13,7 @@ from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
 from humanseg.options import Estimates, TemporalFusion
 from humanseg.proto_enums import (
+    DEGRADATION,
     ESTIMATES,
     FRAME_POLICY,
     MASK_ENCODING,
@@ -28,15 +29,18 @@ from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
 from service.pipeline import EncodedMask, PictureTask
+from service.resume import ResumeOutcome
 from service.settings import Settings
 from service.stages import STAGES, Stage, StageClock
 from service.stream_protocol import (
     CallError,
     ConfigEntry,
+    DegradeEntry,
     DropEntry,
     DropReason,
     FrameEntry,
     NoticeEntry,
+    NoticeReason,
     Reason,
     ReceivedFrame,
     RequestedConfig,
@@ -49,7 +53,9 @@ from service.stream_protocol import (
 Choice = TypeVar("Choice", bound=enum.Enum)
 
 _DROP_REASON = ProtoEnum(pb.DropReason, "DROP_REASON_", {reason.name: reason for reason in DropReason})
+_NOTICE_REASON = ProtoEnum(pb.NoticeReason, "NOTICE_REASON_", {reason.name: reason for reason in NoticeReason})
 _STATE_RESET = ProtoEnum(pb.StateReset, "STATE_RESET_", {reason.name: reason for reason in ResetReason})
+_RESUME_OUTCOME = ProtoEnum(pb.ResumeOutcome, "RESUME_OUTCOME_", {outcome.name: outcome for outcome in ResumeOutcome})
 # Every reason that the service can give must exist in the contract; found at import, not at three in the morning.
 ProtoEnum(pb.ErrorReason, "ERROR_REASON_", {reason.name: reason for reason in Reason})
 
@@ -80,6 +86,11 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
         policy=_choice(FRAME_POLICY, message.frame_policy, "config.frame_policy", unknown),
         label=message.session_label,
         estimates=_choice(ESTIMATES, message.estimates, "config.estimates", unknown),
+        frame_deadline_ns=_deadline_ns(message),
+        degradation=_choice(DEGRADATION, message.degradation, "config.degradation", unknown),
+        resume_token=message.resume_token,
+        # By hand: the message's own conversion raises on durations of more than ten thousand years.
+        resume_interval_s=message.resume_interval.seconds + message.resume_interval.nanos * 1e-9,
     )
     if unknown:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
@@ -161,7 +172,9 @@ def frame_task(entry: FrameEntry) -> PictureTask:
     )
 
 
-def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits) -> pb.StreamSegmentResponse:
+def accepted_message(
+    entry: ConfigEntry, resume: ResumeOutcome | None, model: pb.ModelInfo, limits: pb.Limits
+) -> pb.StreamSegmentResponse:
     """The answer to a config."""
     return pb.StreamSegmentResponse(
         accepted=pb.AcceptedConfig(
@@ -169,6 +182,7 @@ def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits)
             model=model,
             limits=limits,
             resets=[_STATE_RESET.number(reset) for reset in entry.resets],
+            resume=_RESUME_OUTCOME.number(resume),
         )
     )
 
@@ -176,6 +190,7 @@ def accepted_message(entry: ConfigEntry, model: pb.ModelInfo, limits: pb.Limits)
 def config_message(config: StreamConfig) -> pb.SessionConfig:
     """A config that holds, every default filled in."""
     mask_size = config.mask_size or Size(0, 0)
+    deadline_ns = config.frame_deadline_ns
     return pb.SessionConfig(
         model=config.model,
         width=config.size.width,
@@ -190,20 +205,23 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         frame_policy=FRAME_POLICY.number(config.policy),
         session_label=config.label,
         estimates=ESTIMATES.number(config.estimates),
+        degradation=DEGRADATION.number(config.degradation),
+        frame_deadline=None if deadline_ns is None else duration(deadline_ns * 1e-9),
+        resume_interval=duration(config.resume_interval_s) if config.resume_interval_s else None,
     )
 
 
-def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock) -> pb.StreamSegmentResponse:
+def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock, level: int) -> pb.StreamSegmentResponse:
     """All about a frame's mask but its bytes."""
     response = pb.StreamSegmentResponse()
-    _fill_result(response.result, entry, pb.FRAME_OUTCOME_MASK, mask, clock)
+    _fill_result(response.result, entry, pb.FRAME_OUTCOME_MASK, mask, clock, level)
     return response
 
 
-def estimate_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock) -> pb.StreamSegmentResponse:
+def estimate_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock, level: int) -> pb.StreamSegmentResponse:
     """All about a frame's mask as it is likely to be, made without the network, but its bytes."""
     response = pb.StreamSegmentResponse()
-    _fill_result(response.result, entry, pb.FRAME_OUTCOME_ESTIMATE, mask, clock)
+    _fill_result(response.result, entry, pb.FRAME_OUTCOME_ESTIMATE, mask, clock, level)
     return response
 
 
@@ -213,12 +231,14 @@ def _fill_result(
     outcome: "pb.FrameOutcome.ValueType",
     mask: EncodedMask,
     clock: StageClock,
+    level: int,
 ) -> None:
     result.frame_id = entry.frame_id
     result.capture_time_us = entry.capture_time_us
     result.outcome = outcome
     result.mask_encoding = MASK_ENCODING.number(mask.encoding)
     result.mask_width, result.mask_height = mask.size
+    result.degrade_level = level
     result.reset = _STATE_RESET.number(mask.reset)
     _fill_times(result.times, clock)
 
@@ -240,9 +260,25 @@ def dropped_message(
 
 
 def notice_message(entry: NoticeEntry) -> pb.StreamSegmentResponse:
-    """The server stops soon."""
-    notice = pb.Notice(reason=pb.NOTICE_REASON_DRAINING, time_left=duration(entry.time_left_s))
+    """The stream ends soon."""
+    notice = pb.Notice(reason=_NOTICE_REASON.number(entry.reason), time_left=duration(entry.time_left_s))
     return pb.StreamSegmentResponse(notice=notice)
+
+
+def degrade_message(entry: DegradeEntry) -> pb.StreamSegmentResponse:
+    """The stream is served at another level."""
+    notice = pb.Notice(
+        reason=pb.NOTICE_REASON_DEGRADED if entry.went_down else pb.NOTICE_REASON_RESTORED,
+        degrade_level=entry.level,
+        model=entry.model,
+        every_second=entry.every_second,
+    )
+    return pb.StreamSegmentResponse(notice=notice)
+
+
+def resume_message(token: bytes, frame_id: int) -> pb.StreamSegmentResponse:
+    """Where another stream can go on."""
+    return pb.StreamSegmentResponse(resume_point=pb.ResumePoint(token=token, frame_id=frame_id))
 
 
 def still_message(mask: EncodedMask, model: pb.ModelInfo, clock: StageClock) -> pb.SegmentResponse:
@@ -278,6 +314,7 @@ def limits_message(settings: Settings) -> pb.Limits:
         config_timeout=duration(settings.config_timeout_s),
         idle_timeout=duration(settings.idle_timeout_s),
         write_timeout=duration(settings.write_timeout_s),
+        max_stream_age=duration(settings.max_stream_age_s),
     )
 
 
@@ -298,6 +335,13 @@ def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromMilliseconds(round(seconds * 1000))
     return message
+
+
+def _deadline_ns(message: pb.SessionConfig) -> int | None:
+    if not message.HasField("frame_deadline"):
+        return None
+    # Not ToNanoseconds, which raises where the parts are out of range: what is too long is named with the other faults.
+    return message.frame_deadline.seconds * 10**9 + message.frame_deadline.nanos
 
 
 def _choice(

@@ -1,10 +1,13 @@
 """``python -m service.healthcheck``: exit status 0 if the server in this container serves, else 1 and why.
 
-For container engines; Kubernetes asks over its own ``grpc:`` probe. The port is the service's own setting.
+For container engines; Kubernetes asks over its own ``grpc:`` probe. The ports are the service's own settings. A server
+with TLS is asked for ``/ready`` on its metrics port, since its certificate is not for the loopback address.
 """
 
 import os
 import sys
+import urllib.error
+import urllib.request
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -26,6 +29,18 @@ def check(address: str) -> str:
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
+def check_ready(address: str) -> str:
+    """Ask for ``/ready``: ``SERVING``, ``NOT_SERVING``, or ``UNAVAILABLE`` where nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/ready", timeout=TIMEOUT_S):
+            return "SERVING"
+    except urllib.error.HTTPError as error:
+        error.close()
+        return "NOT_SERVING"
+    except OSError:
+        return "UNAVAILABLE"
+
+
 def main() -> int:
     """Exit status for the container engine."""
     try:
@@ -33,8 +48,13 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1
-    address = f"{_LOOPBACK.get(settings.host, settings.host)}:{settings.port}"
-    health = check(address)
+    host = _LOOPBACK.get(settings.host, settings.host)
+    if settings.tls_cert_file is None:
+        address = f"{host}:{settings.port}"
+        health = check(address)
+    else:
+        address = f"{host}:{settings.metrics_port}"
+        health = check_ready(address)
     if health != "SERVING":
         print(f"the server on {address} is {health}", file=sys.stderr)
         return 1

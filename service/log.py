@@ -22,15 +22,17 @@ def event(name: str, *, level: int = logging.INFO, error: BaseException | None =
 class _LineFormatter(logging.Formatter):
     """``time=… level=… event=… key=value`` on one line, or the same as a JSON object."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, worker: int | None) -> None:
         super().__init__()
         self._as_json = as_json
+        self._who = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         values: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
+            **self._who,
             **getattr(record, _FIELDS, {}),
         }
         if record.exc_info:
@@ -47,10 +49,10 @@ def _word(value: object) -> str:
     return text if plain else json.dumps(text)
 
 
-def start_logging(*, level: str, as_json: bool) -> None:
-    """Send the service's events to standard error."""
+def start_logging(*, level: str, as_json: bool, worker: int | None = None) -> None:
+    """Send the service's events to standard error; ``worker``: which of several processes this is."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter(as_json=as_json))
+    handler.setFormatter(_LineFormatter(as_json=as_json, worker=worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -1,7 +1,11 @@
 """Which models are served: found in a folder, opened with the engine asked for, and warm before the server is ready."""
 
+import time
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
 
 from engines.plan_cache import DEFAULT_FOLDER
 from engines.registry import open_runner, warm_up
@@ -14,13 +18,17 @@ from service.pipeline import geometry
 class ModelCatalog:
     """The open runners by model name, the default first."""
 
-    def __init__(self, runners: Mapping[str, Runner], default: str) -> None:
+    def __init__(
+        self, runners: Mapping[str, Runner], default: str, first_run_ns: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        """``first_run_ns``: by model, how long a picture took once it was warm, as far as it was measured."""
         if default not in runners:
             served = ", ".join(runners)
             raise ModelFileError(
                 f"default model {default!r} is not among the models found ({served}); set --default-model"
             )
         self._default = default
+        self.first_run_ns = dict(first_run_ns)
         self._runners = {default: runners[default], **runners}
 
     @property
@@ -80,11 +88,21 @@ def open_models(
     if not paths:
         raise ModelFileError(f"no *.onnx in {folder}; train one with `python -m train.train`, or set --models")
     runners: dict[str, Runner] = {}
+    first_run_ns: dict[str, int] = {}
     for path in paths:
         runner = open_runner(engine, path, max_batch=max_batch, concurrency=concurrency, cache=cache, plans=plans)
         name = runner.info.model.name
         if name in runners:
             raise ModelFileError(f"{path} and {runners[name].info.path} both call themselves {name!r}; remove one")
         warm_up(runner)
-        runners[name] = runner
-    return ModelCatalog(runners, default)
+        runners[name], first_run_ns[name] = runner, _time_run(runner)
+    return ModelCatalog(runners, default, first_run_ns)
+
+
+def _time_run(runner: Runner) -> int:
+    """Nanoseconds of one run of a warm runner, the landscape canvas."""
+    info = runner.info
+    batch = np.zeros((1, *info.model.landscape.shape, info.model.channels), np.uint8)
+    began_ns = time.monotonic_ns()
+    runner.run(batch)
+    return time.monotonic_ns() - began_ns

@@ -60,7 +60,7 @@ class EncodedMask:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fit:
+class Fit:
     """Two frames with equal fits lie on each other on the canvas, so that fusion may compare them."""
 
     model: str
@@ -68,7 +68,8 @@ class _Fit:
     orientation: tuple[Rotation, bool]
 
     @classmethod
-    def of(cls, model: str, prepared: Prepared, task: PictureTask) -> "_Fit":
+    def of(cls, model: str, prepared: Prepared, task: PictureTask) -> "Fit":
+        """That of a picture which lies on the canvas of a model."""
         placement = prepared.placement
         return cls(model, (placement.canvas, placement.inner), (task.rotation, task.mirrored))
 
@@ -78,7 +79,7 @@ class FusionMemory:
     """What a session remembers between frames: the fusion's state, and the frames it holds for."""
 
     state: FusionState = field(default_factory=FusionState)
-    fit: _Fit | None = None
+    fit: Fit | None = None
     is_unfused: bool = False
     """The state holds one frame's own mask, kept for estimates: nothing to fuse the next one with."""
 
@@ -90,7 +91,7 @@ class FusionMemory:
 
     def fuse(self, model: str, prepared: Prepared, task: PictureTask, alpha: Alpha) -> tuple[Alpha, ResetReason | None]:
         """Fuse a canvas-sized alpha with the past; says why where the past was given up instead."""
-        fit = _Fit.of(model, prepared, task)
+        fit = Fit.of(model, prepared, task)
         forced = self._why_unfit(fit)
         if forced is not None or self.is_unfused:
             self.forget()
@@ -102,7 +103,7 @@ class FusionMemory:
     def keep(self, model: str, prepared: Prepared, task: PictureTask, alpha: Alpha) -> None:
         """Remember a canvas-sized alpha as it is, for `estimate`, while fusion is OFF."""
         self.forget()
-        self.fit = _Fit.of(model, prepared, task)
+        self.fit = Fit.of(model, prepared, task)
         self.is_unfused = True
         gray = cv.rgb_to_gray(prepared.network_input)
         # Without a past, fusion takes a mask as it is, at every level.
@@ -110,12 +111,12 @@ class FusionMemory:
 
     def estimate(self, model: str, prepared: Prepared, task: PictureTask) -> Alpha | None:
         """The last mask, canvas-sized, as it would lie on this picture; None where nothing fits. Changes nothing."""
-        if self.fit != _Fit.of(model, prepared, task):
+        if self.fit != Fit.of(model, prepared, task):
             return None
         gray = cv.rgb_to_gray(prepared.network_input)
         return carry(self.state, gray, task.capture_time_us, prepared.placement)
 
-    def _why_unfit(self, fit: _Fit) -> ResetReason | None:
+    def _why_unfit(self, fit: Fit) -> ResetReason | None:
         if self.fit is None or fit == self.fit:
             return None
         if fit.model != self.fit.model:

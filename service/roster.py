@@ -2,6 +2,7 @@
 
 import asyncio
 
+from service.access import Tenant
 from service.metrics import ServiceMetrics
 from service.session import Session
 from service.stream_protocol import CallError, Reason
@@ -22,10 +23,18 @@ class Roster:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def require_room(self) -> None:
-        """Raises CallError (DRAINING, TOO_MANY_SESSIONS) where no new session is taken."""
+    def require_room(self, tenant: Tenant) -> None:
+        """Raises CallError (DRAINING, TENANT_QUOTA, TOO_MANY_SESSIONS) where no new session is taken."""
         if self._draining:
             raise CallError(Reason.DRAINING, "this server stops; another replica will take the stream")
+        own = sum(session.tenant == tenant.name for session in self._sessions)
+        if 0 < tenant.max_sessions <= own:
+            raise CallError(
+                Reason.TENANT_QUOTA,
+                f"tenant {tenant.name} has {own} streams open here, at most {tenant.max_sessions} may be; end one",
+                metadata={"tenant_max_sessions": str(tenant.max_sessions)},
+                quota_subject=f"tenant:{tenant.name}",
+            )
         if len(self._sessions) >= self._max_sessions:
             raise CallError(
                 Reason.TOO_MANY_SESSIONS,

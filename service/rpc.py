@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -14,19 +15,34 @@ from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from humanseg.vision.decode import DecodeError, TooLargeError
 from service import converters, log
+from service.access import Gate, Tenant
+from service.admission import Admission
+from service.degrade import Ladder, LadderRules
 from service.dispatcher import Dispatcher, DispatcherClosed
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.models import ModelCatalog
 from service.pipeline import FusionMemory
+from service.resume import Sealer
 from service.roster import Roster
-from service.session import Answer, DropAnswer, EstimateAnswer, Incoming, MaskAnswer, Session, SessionTimeouts
+from service.session import (
+    AcceptAnswer,
+    Answer,
+    DropAnswer,
+    EstimateAnswer,
+    Incoming,
+    MaskAnswer,
+    ResumeAnswer,
+    Session,
+    SessionTimeouts,
+)
 from service.settings import Settings
 from service.stages import StageClock
 from service.status import internal, to_status
 from service.stream_protocol import (
     CallError,
-    ConfigEntry,
+    ConfigDefaults,
+    DegradeEntry,
     ProtocolViolation,
     Reason,
     SizeLimits,
@@ -39,6 +55,7 @@ from service.wire import CutRequest, CutResponse, cut_request, join_response
 StreamContext = grpc.aio.ServicerContext[CutRequest, CutResponse]
 StillContext = grpc.aio.ServicerContext[pb.SegmentRequest, pb.SegmentResponse]
 ListContext = grpc.aio.ServicerContext[pb.ListModelsRequest, pb.ListModelsResponse]
+AnyContext = StreamContext | StillContext | ListContext
 
 
 #: How long a status may wait for the client's window before the call is cut off without one.
@@ -57,15 +74,36 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         roster: Roster,
         metrics: ServiceMetrics,
         limits: SizeLimits,
+        admission: Admission,
+        sealer: Sealer,
+        gate: Gate,
     ) -> None:
+        self._sealer = sealer
+        self._gate = gate
+        self._max_messages_per_s = settings.max_messages_per_s
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._estimator = estimator
         self._roster = roster
         self._metrics = metrics
         self._limits = limits
+        self._admission = admission
+        self._max_stills = settings.max_stills
+        self._stills = 0
+        self._defaults = ConfigDefaults(
+            frame_deadline_ns=round(settings.frame_deadline_s * 1e9) or None, degrades=settings.degrade
+        )
+        self._ladder_rules = LadderRules(
+            window_ns=round(settings.degrade_after_s * 1e9), calm_ns=round(settings.restore_after_s * 1e9)
+        )
         self._limits_message = converters.limits_message(settings)
-        self._timeouts = SessionTimeouts(settings.config_timeout_s, settings.idle_timeout_s, settings.write_timeout_s)
+        self._timeouts = SessionTimeouts(
+            config_s=settings.config_timeout_s,
+            idle_s=settings.idle_timeout_s,
+            write_s=settings.write_timeout_s,
+            max_age_s=settings.max_stream_age_s,
+            age_notice_s=settings.age_notice_s,
+        )
         self._models = {
             info.model.name: converters.model_message(info, is_default=info.model.name == catalog.default)
             for info in catalog.infos
@@ -77,17 +115,24 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     ) -> None:
         """One session, from its config to its end."""
         try:
-            self._roster.require_room()
+            tenant = self._tenant_of(context)
+            self._roster.require_room(tenant)
         except CallError as error:
             self._roster.refuse(error.reason)
             await _abort(context, error)
         session = Session(
             _new_id(),
-            StreamProtocol(self._catalog, self._limits),
+            StreamProtocol(self._catalog, self._limits, self._defaults),
             self._dispatcher,
             self._estimator,
             self._metrics,
             self._timeouts,
+            self._admission,
+            Ladder(self._ladder_rules, jitter=random.random()),
+            self._catalog.names,
+            self._sealer,
+            tenant.name,
+            self._max_messages_per_s,
         )
 
         async def answer(reply: Answer) -> None:
@@ -96,7 +141,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         ended_by: CallError | None = None
         outcome = "cancelled"
         self._roster.enter(session)
-        log.event("session_opened", session=session.session_id, peer=context.peer())
+        log.event("session_opened", session=session.session_id, peer=context.peer(), tenant=tenant.name)
         try:
             await session.run(_incoming(request_iterator), answer)
             outcome = "ok"
@@ -112,7 +157,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._roster.leave(session, outcome)
             log.event(
                 "session_closed", session=session.session_id, label=session.label, model=session.model,
-                outcome=outcome, masks=session.masks, estimates=session.estimates, drops=session.drops,
+                outcome=outcome,
+                frames=session.frames, masks=session.masks, estimates=session.estimates, drops=session.drops,
             )  # fmt: skip
         if ended_by is not None:
             await _abort(context, ended_by)
@@ -120,7 +166,10 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     async def Segment(self, request: pb.SegmentRequest, context: StillContext) -> pb.SegmentResponse:  # noqa: N802
         """One still picture."""
         clock = StageClock(time.monotonic_ns())
+        self._stills += 1
         try:
+            self._tenant_of(context)
+            self._require_room_for_still()
             response = await self._segment_still(request, clock)
         except CallError as error:
             self._metrics.stills.labels(error.reason.name.lower()).inc()
@@ -130,14 +179,31 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             request_id = _new_id()
             log.event("call_failed", level=logging.ERROR, error=error, request_id=request_id)
             await _abort(context, internal(request_id))
+        finally:
+            self._stills -= 1
         self._metrics.stills.labels("mask").inc()
         return response
 
     async def ListModels(self, request: pb.ListModelsRequest, context: ListContext) -> pb.ListModelsResponse:  # noqa: N802
         """The models and limits of this server."""
+        try:
+            self._tenant_of(context)
+        except CallError as error:
+            await _abort(context, error)
         return pb.ListModelsResponse(
             models=[self._models[name] for name in self._catalog.names], limits=self._limits_message
         )
+
+    def _require_room_for_still(self) -> None:
+        if self._stills > self._max_stills:
+            raise CallError(
+                Reason.OVERLOADED,
+                f"{self._max_stills} still pictures are being segmented, more are not taken; send this one later",
+                metadata={"max_stills": str(self._max_stills)},
+            )
+
+    def _tenant_of(self, context: AnyContext) -> Tenant:
+        return self._gate.tenant_of(context.invocation_metadata() or ())
 
     async def _segment_still(self, request: pb.SegmentRequest, clock: StageClock) -> pb.SegmentResponse:
         task = converters.still_task(request, self._limits)
@@ -158,17 +224,21 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
 
     def _message(self, reply: Answer) -> CutResponse:
         match reply:
-            case ConfigEntry():
-                model = self._models[reply.config.model]
-                return CutResponse(converters.accepted_message(reply, model, self._limits_message))
+            case AcceptAnswer():
+                model = self._models[reply.entry.config.model]
+                return CutResponse(converters.accepted_message(reply.entry, reply.resume, model, self._limits_message))
+            case ResumeAnswer():
+                return CutResponse(converters.resume_message(reply.token, reply.frame_id))
             case MaskAnswer():
-                return CutResponse(converters.mask_message(reply.entry, reply.mask, reply.clock), reply.mask.payload)
+                message = converters.mask_message(reply.entry, reply.mask, reply.clock, reply.level)
+                return CutResponse(message, reply.mask.payload)
             case EstimateAnswer():
-                return CutResponse(
-                    converters.estimate_message(reply.entry, reply.mask, reply.clock), reply.mask.payload
-                )
+                message = converters.estimate_message(reply.entry, reply.mask, reply.clock, reply.level)
+                return CutResponse(message, reply.mask.payload)
             case DropAnswer():
                 return CutResponse(converters.dropped_message(reply.entry, reply.reason, reply.detail, reply.clock))
+            case DegradeEntry():
+                return CutResponse(converters.degrade_message(reply))
             case _:
                 return CutResponse(converters.notice_message(reply))
 
@@ -201,7 +271,7 @@ async def _incoming(requests: AsyncIterator[CutRequest]) -> AsyncIterator[Incomi
                 raise ProtocolViolation(Reason.MESSAGE_EMPTY, message, fields=[("message", message)])
 
 
-async def _abort(context: "StreamContext | StillContext", error: CallError) -> NoReturn:
+async def _abort(context: AnyContext, error: CallError) -> NoReturn:
     """End the call with the error's status.
 
     The status queues behind answers that the client has not read. It gets them all if it reads on in time; else the

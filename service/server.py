@@ -5,6 +5,8 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -12,18 +14,25 @@ from grpc_reflection.v1alpha import reflection
 
 from humanseg.v1 import segmentation_pb2 as pb
 from service import log
+from service.access import Gate
+from service.admission import Admission, AdmissionRules
 from service.dispatcher import Dispatcher
 from service.estimator import Estimator
-from service.metrics import MetricsEndpoint, ServiceMetrics
+from service.metrics import MetricsEndpoint, ServiceMetrics, SupervisorMetrics
 from service.models import ModelCatalog
+from service.resume import Keys, Sealer
 from service.roster import Roster
 from service.rpc import SegmentationServicer, register
 from service.settings import Settings
 from service.stream_protocol import SizeLimits
+from service.tls import TlsFiles, server_credentials
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
-#: How long calls that are still open after the drain have before they are cut off.
-STOP_GRACE_S = 1.0
+#: How long what was accepted may take to be answered, once streams are no longer served; then how long the last calls
+#: (stills, and statuses on their way) have before they are cut off.
+ANSWER_GRACE_S = 5.0
+STOP_GRACE_S = 5.0
+LOOPBACK = "127.0.0.1"
 LOOP_LAG_INTERVAL_S = 0.25
 
 
@@ -31,28 +40,49 @@ class ListenError(Exception):
     """The port cannot be had."""
 
 
-def channel_options(settings: Settings) -> list[tuple[str, int]]:
+@dataclass(frozen=True, slots=True)
+class WorkerSeat:
+    """A server's place among several behind one port (`service.workers`)."""
+
+    index: int
+    count: int
+    """How many there are."""
+    resume_key: bytes
+    """Signs resume tokens where no file has keys: what one worker gave out holds for the others."""
+    on_ready: Callable[[int], None]
+    """Called with the port of its own metrics, on the loopback, once it takes streams."""
+
+
+def channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str, int]]:
     """Options of the gRPC server; why each is there stands in docs/design.md."""
     return [
         # gRPC's default of 4 MiB refuses a 1080p RGB frame; this is also the memory that one message can claim.
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # A second server on the same port would go unnoticed and take half of the connections.
-        ("grpc.so_reuseport", 0),
-        # Clients behind mobile networks ping every few seconds; gRPC's default answers that with GOAWAY.
+        # A second server on the same port would go unnoticed and take half of the connections; workers mean to.
+        ("grpc.so_reuseport", int(shares_port)),
+        # Clients behind mobile networks ping every few seconds; gRPC's default (5 minutes) answers that with GOAWAY.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        # The name that grpcio 1.85 heeds; that of gRPC's own documents (min_recv_ping_...) does nothing there.
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(settings.min_ping_interval_s)),
         # A client that vanished without a FIN is found by our own pings.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", _ms(settings.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", _ms(settings.keepalive_timeout_s)),
+        # grpcio 1.85 waits this long for the answer (a minute if it is not set), whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", _ms(settings.keepalive_timeout_s)),
     ]
 
 
-async def serve(settings: Settings, catalog: ModelCatalog) -> None:
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; returns when everything is stopped.
 
     Raises:
         ListenError: a port cannot be had.
+        SecretFileError: a file of keys cannot be used.
     """
     metrics = ServiceMetrics()
     metrics.describe_engines(catalog.infos)
@@ -60,28 +90,40 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
     dispatcher = Dispatcher(catalog, limits, metrics, threads=settings.runner_threads)
     estimator = Estimator(catalog, limits, threads=settings.runner_threads)
     roster = Roster(metrics, settings.max_sessions)
-    server = grpc.aio.server(options=channel_options(settings))
-    servicer = SegmentationServicer(settings, catalog, dispatcher, estimator, roster, metrics, limits)
+    versions = {info.model.name: info.model.version for info in catalog.infos}
+    keys = Keys(settings.resume_key_file, seat.resume_key if seat else None)
+    sealer = Sealer(keys, settings.resume_max_age_s, versions)
+    gate = Gate(settings.auth_tokens_file, workers=seat.count if seat else 1)
+    server = grpc.aio.server(options=channel_options(settings, shares_port=seat is not None))
+    admission = Admission(AdmissionRules(settings.admission_load, settings.admission_fps, settings.runner_threads))
+    servicer = SegmentationServicer(
+        settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, gate
+    )
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = _listen(server, settings)
-    with _metrics_endpoint(metrics, settings) as endpoint:
-        stop = _stop_on_signals()
+    metrics_host = settings.host if seat is None else LOOPBACK
+    with open_endpoint(metrics, metrics_host, settings.metrics_port) as endpoint:
+        stop = stop_on_signals() if seat is None else stop_on_signals(ignore_signal)
         await server.start()
         for name in ("", SERVICE_NAME):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-        metrics.ready.set(1)
-        log.event(
-            "ready", host=settings.host, port=port, metrics_port=endpoint.port, engine=settings.engine,
-            device=catalog.infos[0].device, runners=settings.runner_threads,
-            models=",".join(f"{info.model.name}@{info.model.version}" for info in catalog.infos),
-        )  # fmt: skip
-        lag = asyncio.create_task(_measure_loop_lag(metrics))
+        metrics.set_ready(True)
+        models = ",".join(f"{info.model.name}@{info.model.version}" for info in catalog.infos)
+        if seat is None:
+            log.event(
+                "ready", host=settings.host, port=port, metrics_port=endpoint.port, engine=settings.engine,
+                device=catalog.infos[0].device, runners=settings.runner_threads, models=models,
+            )  # fmt: skip
+        else:
+            log.event("worker_ready", metrics_port=endpoint.port, models=models)
+            seat.on_ready(endpoint.port)
+        lag = asyncio.create_task(_measure_load(metrics, admission))
         signal_name = await stop
-        metrics.ready.set(0)
+        metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
         await health_servicer.enter_graceful_shutdown()
         await _drain(roster, settings.drain_s)
@@ -95,8 +137,17 @@ async def serve(settings: Settings, catalog: ModelCatalog) -> None:
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     address = f"{settings.host}:{settings.port}"
+    credentials = None
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+        credentials = server_credentials(files)
+    elif settings.auth_tokens_file is not None:
+        log.event("tokens_in_the_clear", level=logging.WARNING, why="no --tls-cert-file: encrypt in front of this port")
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise ListenError(f"cannot listen on {address} ({error}); is another server there? choose --port") from None
     if port == 0:
@@ -104,24 +155,38 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     return port
 
 
-def _metrics_endpoint(metrics: ServiceMetrics, settings: Settings) -> MetricsEndpoint:
+def open_endpoint(metrics: ServiceMetrics | SupervisorMetrics, host: str, port: int) -> MetricsEndpoint:
+    """Show the metrics.
+
+    Raises:
+        ListenError: the port cannot be had.
+    """
     try:
-        return MetricsEndpoint(metrics, settings.host, settings.metrics_port)
+        return MetricsEndpoint(metrics, host, port)
     except OSError as error:
-        address = f"{settings.host}:{settings.metrics_port}"
+        address = f"{host}:{port}"
         raise ListenError(f"cannot serve metrics on {address} ({error.strerror}); choose --metrics-port") from None
 
 
-def _stop_on_signals() -> "asyncio.Future[str]":
-    """Resolved with the signal's name; a second signal ends the process the hard way."""
+def end_hard(number: signal.Signals) -> None:
+    """End this process by a signal, as if nobody had caught it."""
+    asyncio.get_running_loop().remove_signal_handler(number)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
+def ignore_signal(_number: signal.Signals) -> None:
+    """A worker may be told twice, by its supervisor and by whoever tells them all; the supervisor decides the rest."""
+
+
+def stop_on_signals(on_second: Callable[[signal.Signals], None] = end_hard) -> "asyncio.Future[str]":
+    """Resolved with the signal's name; further signals go to ``on_second``."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[str] = loop.create_future()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.done():
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            on_second(number)
         else:
             stop.set_result(number.name)
 
@@ -133,17 +198,18 @@ def _stop_on_signals() -> "asyncio.Future[str]":
 async def _drain(roster: Roster, drain_s: float) -> None:
     """Let the open sessions end by themselves; those that do not are cut off with a log line."""
     try:
-        # The sessions end themselves at drain_s; the second beyond it is for their last answers.
-        async with asyncio.timeout(drain_s + 1.0):
+        # The sessions end themselves at drain_s; the time beyond it is for their last answers.
+        async with asyncio.timeout(drain_s + ANSWER_GRACE_S):
             await roster.drain(drain_s)
     except TimeoutError:
         log.event("drain_incomplete", level=logging.WARNING, sessions=len(roster))
 
 
-async def _measure_loop_lag(metrics: ServiceMetrics) -> None:
+async def _measure_load(metrics: ServiceMetrics, admission: Admission) -> None:
     """A late wake-up means that something held the event loop: the first thing to look at when p99 grows."""
     with contextlib.suppress(asyncio.CancelledError):
         while True:
             before = time.monotonic()
             await asyncio.sleep(LOOP_LAG_INTERVAL_S)
+            metrics.live_load.set(admission.load(time.monotonic_ns()))
             metrics.loop_lag_seconds.observe(max(0.0, time.monotonic() - before - LOOP_LAG_INTERVAL_S))

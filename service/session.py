@@ -7,46 +7,84 @@ loses memory on each read that is cancelled, so the watch ends the whole stream 
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from engines.runner import EngineError
 from humanseg.frames import FrameError
+from humanseg.options import Estimates, FramePolicy
 from humanseg.vision.decode import DecodeError
 from service import log
+from service.admission import Admission
 from service.converters import frame_task
-from service.dispatcher import Dispatcher, DispatcherClosed
+from service.degrade import Fate, Ladder, rungs
+from service.dispatcher import Dispatcher, DispatcherClosed, FrameLate
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory
+from service.rate import MessageRate
+from service.resume import ResumeOutcome, Sealer, TokenRefused
 from service.stages import StageClock
 from service.stream_protocol import (
     CallError,
     ConfigEntry,
+    DegradeEntry,
     DropEntry,
     DropReason,
     EstimateEntry,
     FrameEntry,
     NoticeEntry,
+    NoticeReason,
     Reason,
     ReceivedFrame,
     RequestedConfig,
     State,
+    StreamConfig,
     StreamProtocol,
 )
 
 #: How often the watch looks at the clock at least; a limit is kept to within this.
 WATCH_INTERVAL_S = 0.5
+#: By how much of it the greatest age of a stream is shortened at most, at random: streams that were opened together
+#: (after a rollout) would all come back together.
+AGE_SPREAD_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTimeouts:
-    """How long a session may keep the server waiting, in seconds."""
+    """How long a session may keep the server waiting, and how long it may live, in seconds."""
 
     config_s: float
     idle_s: float
     write_s: float
+    max_age_s: float
+    """0: for ever."""
+    age_notice_s: float
+
+    def draw_age_s(self) -> tuple[float, float] | None:
+        """(age at which a new session is told, age at which it ends); None where it may live for ever."""
+        if self.max_age_s == 0:
+            return None
+        # Not a secret: any generator will do.
+        age_s = self.max_age_s * random.uniform(1 - AGE_SPREAD_RATIO, 1)
+        return age_s - min(self.age_notice_s, age_s / 2), age_s
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """When a stream is to end, and why."""
+
+    at_ns: int
+    reason: Reason
+
+
+#: What the client is told at the end, after a notice.
+_PARTING = {
+    Reason.DRAINING: "the server stops; open a new stream, which reaches another replica",
+    Reason.MAX_AGE: "the stream has reached its greatest age; open a new one",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +94,7 @@ class MaskAnswer:
     entry: FrameEntry
     mask: EncodedMask
     clock: StageClock
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +104,7 @@ class EstimateAnswer:
     entry: FrameEntry
     mask: EncodedMask
     clock: StageClock
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +117,23 @@ class DropAnswer:
     clock: StageClock
 
 
-Answer = ConfigEntry | NoticeEntry | MaskAnswer | EstimateAnswer | DropAnswer
+@dataclass(frozen=True, slots=True)
+class AcceptAnswer:
+    """A config holds; what became of its resume token, None where there was none."""
+
+    entry: ConfigEntry
+    resume: ResumeOutcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAnswer:
+    """Where another stream can go on, with the mask of this frame behind it."""
+
+    token: bytes
+    frame_id: int
+
+
+Answer = AcceptAnswer | ResumeAnswer | NoticeEntry | DegradeEntry | MaskAnswer | EstimateAnswer | DropAnswer
 Incoming = RequestedConfig | ReceivedFrame
 
 
@@ -92,8 +148,16 @@ class Session:
         estimator: Estimator,
         metrics: ServiceMetrics,
         timeouts: SessionTimeouts,
+        admission: Admission,
+        ladder: Ladder,
+        served: Sequence[str],
+        sealer: Sealer,
+        tenant: str,
+        max_messages_per_s: float,
     ) -> None:
         self.session_id = session_id
+        self.tenant = tenant
+        self.frames = 0
         self.masks = 0
         self.estimates = 0
         self.drops = 0
@@ -102,12 +166,22 @@ class Session:
         self._estimator = estimator
         self._metrics = metrics
         self._timeouts = timeouts
+        self._admission = admission
+        self._ladder = ladder
+        self._served = served
+        self._sealer = sealer
         self._memory = FusionMemory()
+        self._remembered_frame_id: int | None = None
+        self._resume_point_frame_id: int | None = None
+        self._resume_point_ns = time.monotonic_ns()
+        self._rate = MessageRate(max_messages_per_s, time.monotonic_ns())
         self._opened_ns = self._last_message_ns = time.monotonic_ns()
         self._write_began_ns: int | None = None
-        self._drain_ends_ns: int | None = None
-        self._drained = False
+        self._age_s = timeouts.draw_age_s()
+        self._end: _End | None = None
+        self._ended = False
         self._engine_failure_logged = False
+        self._hungry_since_ns: int | None = None
         self._work_ready = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -143,14 +217,24 @@ class Session:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if self._drained:
-            raise CallError(Reason.DRAINING, "the server stops; open a new stream, which reaches another replica")
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:  # also where the call is cancelled once more meanwhile
+                self._admission.leave(self)
+                self._metrics.degraded(self._ladder.level, 0)
+        if self._ended and self._end is not None:
+            raise CallError(self._end.reason, _PARTING[self._end.reason])
 
     def drain(self, time_left_s: float) -> None:
         """Tell the client that the server stops; frames are still taken for ``time_left_s``."""
-        self._drain_ends_ns = time.monotonic_ns() + int(time_left_s * 1e9)
-        self._protocol.notify_draining(time_left_s)
+        self._end_soon(Reason.DRAINING, NoticeReason.DRAINING, time_left_s)
+
+    def _end_soon(self, reason: Reason, notice: NoticeReason, time_left_s: float) -> None:
+        at_ns = time.monotonic_ns() + int(time_left_s * 1e9)
+        if self._end is not None and self._end.at_ns <= at_ns:
+            return  # told already, and of an earlier end
+        self._end = _End(at_ns, reason)
+        self._protocol.notify(notice, time_left_s)
         self._work_ready.set()
 
     async def _read(self, incoming: AsyncIterator[Incoming]) -> None:
@@ -158,19 +242,56 @@ class Session:
             now_ns = time.monotonic_ns()
             self._last_message_ns = now_ns
             if self._protocol.state is State.CLOSED:
-                return  # drained while this message was on its way: it was never accepted
+                return  # the end came while this message was on its way: it was never accepted
             if isinstance(message, ReceivedFrame):
                 self._protocol.receive_frame(message, now_ns)
+                self.frames += 1
             else:
                 self._protocol.receive_config(message)
+                self._ask_for_capacity(now_ns)
             self._work_ready.set()
-            # mypy believes that the state is as it was above; `drain` may have closed it meanwhile.
+            if hold_off_s := self._rate.take(now_ns):
+                # What is not read is held back by HTTP/2 in the client.
+                await asyncio.sleep(hold_off_s)
+                self._last_message_ns = time.monotonic_ns()
+            # mypy believes that the state is as it was above; the watch may have closed it meanwhile.
             while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:  # type: ignore[comparison-overlap]
                 self._room.clear()
                 await self._room.wait()
                 self._last_message_ns = time.monotonic_ns()
         self._protocol.close_input()
         self._work_ready.set()
+
+    def _ask_for_capacity(self, now_ns: int) -> None:
+        """Raises CallError (OVERLOADED) where this session's config makes it a live stream that does not fit."""
+        config = self._protocol.config
+        if config is None or config.policy is not FramePolicy.NEWEST:
+            self._admission.leave(self)
+        else:
+            self._admission.admit(self, self._dispatcher.run_times.picture_ns.get(config.model, 0), now_ns)
+
+    def _choose_rungs(self, config: StreamConfig) -> None:
+        """In its turn among the frames: those before it belong to the config before."""
+        before = self._ladder.level
+        if self._ladder.configure(rungs(config, self._served)):
+            self._tell_level(before)
+
+    def _saw(self, fate: Fate) -> None:
+        """A frame meant for the engine was answered: perhaps the level does not fit any more."""
+        before = self._ladder.level
+        if self._ladder.saw(fate, time.monotonic_ns()):
+            self._metrics.degrade_step(went_down=self._ladder.level > before)
+            self._tell_level(before)
+
+    def _tell_level(self, before: int) -> None:
+        level, rung = self._ladder.level, self._ladder.rung
+        self._metrics.degraded(before, level)
+        self._protocol.degrade(DegradeEntry(level > before, level, rung.model, rung.every_second))
+        self._work_ready.set()
+        log.event(
+            "level_changed", session=self.session_id, label=self.label, steps_below=level, model=rung.model,
+            every_second=rung.every_second,
+        )  # fmt: skip
 
     async def _work(self, answer: Callable[[Answer], Awaitable[None]]) -> None:
         while not self._protocol.finished:
@@ -182,22 +303,84 @@ class Session:
             self._room.set()
             match entry:
                 case FrameEntry():
-                    reply: Answer = await self._segment(entry)
+                    await self._say(answer, await self._segment(entry))
+                    await self._offer_resume_point_if_due(answer, entry.config)
                 case EstimateEntry():
-                    reply = await self._estimate(entry)
+                    await self._say(answer, await self._estimate(entry))
+                    # There may be a mask instead, where nothing could be carried along.
+                    await self._offer_resume_point_if_due(answer, entry.frame.config)
                 case DropEntry():
-                    reply = self._drop(entry, entry.reason, entry.detail, StageClock(entry.arrived_ns))
-                case _:
-                    reply = entry
-            self._write_began_ns = time.monotonic_ns()
-            await answer(reply)
-            self._write_began_ns = None
+                    if entry.reason is DropReason.SUPERSEDED:
+                        self._saw(Fate.SUPERSEDED)
+                    clock = StageClock(entry.arrived_ns)
+                    await self._say(answer, self._drop(entry, entry.reason, entry.detail, clock))
+                case ConfigEntry():
+                    self._choose_rungs(entry.config)
+                    await self._say(answer, await self._accept(entry))
+                case DegradeEntry():
+                    await self._say(answer, entry)
+                case NoticeEntry():
+                    # Before it, so that a client which leaves at once has it.
+                    await self._offer_resume_point(answer)
+                    await self._say(answer, entry)
+        if self._end is not None:
+            await self._offer_resume_point(answer)
+
+    async def _say(self, answer: Callable[[Answer], Awaitable[None]], reply: Answer) -> None:
+        self._write_began_ns = time.monotonic_ns()
+        await answer(reply)
+        self._write_began_ns = None
+
+    async def _accept(self, entry: ConfigEntry) -> AcceptAnswer:
+        if not entry.resume_token:
+            return AcceptAnswer(entry, None)
+        try:
+            self._memory = await asyncio.to_thread(
+                self._sealer.open, entry.resume_token, entry.config.model, self.tenant
+            )
+            outcome = ResumeOutcome.RESUMED
+        except TokenRefused as refused:
+            outcome = refused.outcome
+        self._metrics.resume_asked(outcome.name)
+        return AcceptAnswer(entry, outcome)
+
+    async def _offer_resume_point_if_due(
+        self, answer: Callable[[Answer], Awaitable[None]], config: StreamConfig
+    ) -> None:
+        interval_s = config.resume_interval_s
+        if interval_s > 0 and time.monotonic_ns() - self._resume_point_ns >= interval_s * 1e9:
+            await self._offer_resume_point(answer)
+
+    async def _offer_resume_point(self, answer: Callable[[Answer], Awaitable[None]]) -> None:
+        """Send a token, unless there is nothing new to remember since the last one."""
+        frame_id = self._remembered_frame_id
+        if frame_id is None or frame_id == self._resume_point_frame_id:
+            return
+        token = await asyncio.to_thread(self._sealer.seal, self._memory, self.tenant)
+        self._resume_point_ns, self._resume_point_frame_id = time.monotonic_ns(), frame_id
+        if token is not None:
+            self._metrics.resume_points.inc()
+            await self._say(answer, ResumeAnswer(token, frame_id))
 
     async def _segment(self, entry: FrameEntry) -> MaskAnswer | DropAnswer:
         clock = StageClock(entry.arrived_ns)
         clock.started()
+        if self._hungry_since_ns is None:
+            self._hungry_since_ns = entry.arrived_ns
+        allowed_ns = entry.config.frame_deadline_ns
+        rung, level = self._ladder.rung, self._ladder.level
+        task = frame_task(entry)
+        if rung.every_second:
+            task = replace(task, estimates=Estimates.SUPERSEDED)  # the next frame may want this one's mask
         try:
-            mask = await self._dispatcher.segment(frame_task(entry), entry.config.model, self._memory, clock)
+            mask = await self._dispatcher.segment(
+                task, rung.model, self._memory, clock,
+                deadline_ns=None if allowed_ns is None else entry.arrived_ns + allowed_ns,
+                hungry_since_ns=self._hungry_since_ns,
+            )  # fmt: skip
+        except FrameLate as error:
+            self._saw(Fate.LATE)
+            return self._drop(entry, DropReason.LATE, f"frame {entry.frame_id}: {error}", clock)
         except (DecodeError, FrameError) as error:
             return self._drop(entry, DropReason.UNDECODABLE, f"frame {entry.frame_id}: {error}", clock)
         except EngineError as error:
@@ -207,28 +390,37 @@ class Session:
         except DispatcherClosed:
             raise CallError(Reason.DRAINING, "the server stops; open a new stream") from None
         clock.answered()
+        self._hungry_since_ns = None
+        self._saw(Fate.MASK)
+        picture_ns = self._dispatcher.run_times.picture_ns[rung.model]
+        self._admission.worked(self, picture_ns, time.monotonic_ns())
         if not self.masks:
             self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
         self.masks += 1
+        self._remembered_frame_id = entry.frame_id
         self._metrics.frame_answered(clock)
         if mask.reset is not None:
             self._metrics.fusion_reset(mask.reset.name)
-        return MaskAnswer(entry, mask, clock)
+        return MaskAnswer(entry, mask, clock, level)
 
-    async def _estimate(self, entry: EstimateEntry) -> EstimateAnswer | DropAnswer:
-        frame = entry.frame
+    async def _estimate(self, entry: EstimateEntry) -> MaskAnswer | EstimateAnswer | DropAnswer:
+        frame, level = entry.frame, self._ladder.level
         clock = StageClock(frame.arrived_ns)
         clock.started()
         try:
-            mask = await self._estimator.estimate(frame_task(frame), frame.config.model, self._memory, clock)
+            mask = await self._estimator.estimate(frame_task(frame), self._ladder.rung.model, self._memory, clock)
         except (DecodeError, FrameError) as error:
             return self._drop(frame, DropReason.UNDECODABLE, f"frame {frame.frame_id}: {error}", clock)
+        if not entry.is_skipped:
+            self._saw(Fate.SUPERSEDED)
+        elif mask is None:
+            return await self._segment(frame)
         if mask is None:
             return self._drop(frame, DropReason.SUPERSEDED, entry.detail, clock)
         clock.answered()
         self.estimates += 1
         self._metrics.frame_estimated(clock)
-        return EstimateAnswer(frame, mask, clock)
+        return EstimateAnswer(frame, mask, clock, level)
 
     def _drop(self, entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> DropAnswer:
         clock.answered()
@@ -254,14 +446,23 @@ class Session:
                 if left_s <= 0:
                     raise CallError(reason, f"{what} within {limit_s:g} s")
                 remaining_s.append(left_s)
-            if self._drain_ends_ns is not None:
-                left_s = (self._drain_ends_ns - now_ns) * 1e-9
-                if left_s <= 0 and not self._drained:
-                    self._drained = True
+            if self._age_s is not None:
+                told_at_s, ends_at_s = self._age_s
+                age_s = (now_ns - self._opened_ns) * 1e-9
+                if age_s >= told_at_s:
+                    self._age_s = None
+                    self._end_soon(Reason.MAX_AGE, NoticeReason.MAX_AGE, max(0.0, ends_at_s - age_s))
+                else:
+                    remaining_s.append(told_at_s - age_s)
+            if self._end is not None and not self._ended:
+                left_s = (self._end.at_ns - now_ns) * 1e-9
+                if left_s <= 0:
+                    self._ended = True
                     self._protocol.close_input()
                     self._work_ready.set()
                     self._room.set()
-                remaining_s.append(left_s if left_s > 0 else WATCH_INTERVAL_S)
+                else:
+                    remaining_s.append(left_s)
             await asyncio.sleep(max(0.001, min(remaining_s)))
 
     def _limits_running(self) -> list[tuple[int, float, Reason, str]]:

@@ -53,8 +53,14 @@ class Settings:
     )
     plans: Path = _setting(DEFAULT_FOLDER, "folder of the TensorRT engines that python -m engines.build has made")
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
+    workers: int = _setting(1, "server processes behind the port; threads and sessions are dealt out", low=1, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
     max_sessions: int = _setting(64, "streams at once; more are refused", low=1, high=100_000)
+    admission_load: float = _setting(
+        0.9, "share of the engines' time up to which live streams are admitted; 0: no matter", low=0, high=100
+    )
+    admission_fps: float = _setting(30.0, "frames a second that a new stream is assumed to send", low=0.1, high=1000)
+    max_stills: int = _setting(32, "still pictures at once; more are refused", low=1, high=100_000)
     max_frame_px: int = _setting(1920 * 1088, "largest width * height of a frame or mask", low=1, high=2**26)
     max_side_px: int = _setting(4096, "largest side of a frame or mask", low=1, high=32_768)
     config_timeout_s: float = _setting(10.0, "how long a stream may stay silent before its config", low=0.05, high=3600)
@@ -62,7 +68,44 @@ class Settings:
     write_timeout_s: float = _setting(
         10.0, "how long an answer may wait for a client that does not read", low=0.05, high=3600
     )
+    frame_deadline_s: float = _setting(
+        1.0, "how old a frame of a live stream may be when its mask is ready, where its config leaves it open; 0: any",
+        low=0, high=3600,
+    )  # fmt: skip
+    degrade: bool = _setting(True, "smaller models and fewer frames for live streams under overload")
+    degrade_after_s: float = _setting(2.0, "overload of a stream after which it is degraded", low=0.05, high=3600)
+    restore_after_s: float = _setting(10.0, "calm of a stream after which it is restored a step", low=0.05, high=3600)
+    max_stream_age_s: float = _setting(
+        0.0, "how long a stream may live, up to a tenth less by chance; 0: for ever", low=0, high=30 * 86_400
+    )
+    age_notice_s: float = _setting(
+        10.0, "how long before its greatest age a stream is told to move; at most half of that age", low=0, high=3600
+    )
+    keepalive_s: float = _setting(
+        30.0, "after how much silence on a connection the client is pinged", low=0.1, high=86_400
+    )
+    keepalive_timeout_s: float = _setting(
+        10.0, "how long a client may take to answer a ping before its connection is given up", low=0.1, high=3600
+    )
+    min_ping_interval_s: float = _setting(
+        5.0, "least time between two pings of a client; one that pings faster is cut off", low=0.01, high=86_400
+    )
     drain_s: float = _setting(20.0, "how long streams are still served after SIGTERM", low=0, high=3600)
+    tls_cert_file: Path | None = _setting(None, "the server's certificate chain, PEM; without one nothing is encrypted")
+    tls_key_file: Path | None = _setting(None, "its key, PEM, without a password; all three are reloaded")
+    tls_client_ca_file: Path | None = _setting(
+        None, "authority of the clients' certificates; then each needs one (mTLS)"
+    )
+    auth_tokens_file: Path | None = _setting(
+        None, "who may call: lines of SHA-256 of a token, tenant, greatest number of streams; reloaded"
+    )
+    max_messages_per_s: float = _setting(
+        500.0, "messages of one stream that are read in a second; 0: no limit", low=0, high=1e6
+    )
+    resume_key_file: Path | None = _setting(
+        None, "keys that sign resume tokens, one a line, the first signs; shared by all replicas; reloaded"
+    )
+    resume_max_age_s: float = _setting(60.0, "how old a resume token may be", low=1, high=86_400)
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("logfmt", "form of a log line", choices=("logfmt", "json"))
@@ -81,6 +124,16 @@ class Settings:
     def max_message_bytes(self) -> int:
         """gRPC's limit, derived from the largest frame; also what one stream can make the server hold at a time."""
         return message_limit_bytes(self.max_frame_px)
+
+    def to_plain(self) -> dict[str, object]:
+        """All settings as values that JSON knows, for another process."""
+        return {key: {"path": str(value)} if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, object]) -> "Settings":
+        """Read what `to_plain` wrote."""
+        read = {key: Path(value["path"]) if isinstance(value, dict) else value for key, value in values.items()}
+        return cls(**read)  # type: ignore[arg-type]  # each value has the type that its field had
 
     def for_log(self) -> dict[str, object]:
         """All settings, as they hold."""
@@ -115,7 +168,12 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
             _read_into(values, known[name], text, f"--{name.replace('_', '-')}", complaints)
     if complaints:
         raise SettingsError("\n".join(complaints))
-    return Settings(**values)  # type: ignore[arg-type]  # each value was read by its own field's type
+    settings = Settings(**values)  # type: ignore[arg-type]  # each value was read by its own field's type
+    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+        raise SettingsError("--tls-cert-file and --tls-key-file belong together; give both or neither")
+    if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
+        raise SettingsError("--tls-client-ca-file asks for clients' certificates; give --tls-cert-file as well")
+    return settings
 
 
 class _UsageError(Exception):
@@ -196,7 +254,9 @@ def _read(item: "Field[Any]", text: object) -> object:
 def _metavar(item: "Field[Any]") -> str:
     if item.metadata["choices"] is not None:
         return "|".join(item.metadata["choices"])
-    return "DIR" if item.type in _PATHS else {int: "N", float: "SECONDS"}.get(item.type, "TEXT")  # type: ignore[arg-type]
+    if item.type in _PATHS:
+        return "FILE" if item.name.endswith("_file") else "DIR"
+    return {int: "N", float: "SECONDS"}.get(item.type, "TEXT")  # type: ignore[arg-type]
 
 
 def _show(value: object) -> str:

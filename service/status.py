@@ -1,8 +1,8 @@
 """The one table from errors to gRPC statuses: whose fault it was decides the code.
 
 Every status carries ``google.rpc.Status`` with ErrorInfo (domain ``humanseg.v1``, reason from the proto's
-``ErrorReason``); BadRequest and RetryInfo where they help. The text of an unexpected exception goes to the log, never
-over the wire.
+``ErrorReason``); BadRequest, QuotaFailure and RetryInfo where they help. The text of an unexpected exception goes to
+the log, never over the wire.
 """
 
 import grpc
@@ -30,6 +30,10 @@ CODES: dict[Reason, tuple[grpc.StatusCode, float | None]] = {
     Reason.DRAINING: (grpc.StatusCode.UNAVAILABLE, 0.5),
     Reason.INTERNAL: (grpc.StatusCode.INTERNAL, None),
     Reason.LIMIT_EXCEEDED: (grpc.StatusCode.RESOURCE_EXHAUSTED, None),
+    Reason.OVERLOADED: (grpc.StatusCode.RESOURCE_EXHAUSTED, 2.0),
+    Reason.MAX_AGE: (grpc.StatusCode.UNAVAILABLE, 0.1),
+    Reason.UNAUTHENTICATED: (grpc.StatusCode.UNAUTHENTICATED, None),
+    Reason.TENANT_QUOTA: (grpc.StatusCode.RESOURCE_EXHAUSTED, 2.0),
 }
 
 
@@ -44,6 +48,9 @@ def to_status(error: CallError) -> grpc.Status:
             error_details_pb2.BadRequest.FieldViolation(field=path, description=text) for path, text in error.fields
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if error.quota_subject:
+        violation = error_details_pb2.QuotaFailure.Violation(subject=error.quota_subject, description=str(error))
+        details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(retry_after_s * 1000))

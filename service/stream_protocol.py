@@ -20,7 +20,7 @@ from typing import Protocol
 
 from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.masks import MaskEncoding
-from humanseg.options import Estimates, FramePolicy, TemporalFusion
+from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
@@ -33,7 +33,10 @@ BACKLOG_LIMIT = 256
 ESTIMATES_WAITING = 4
 #: Estimates between two frames for the engine: were each as slow as the frames are fast, no mask would ever come.
 ESTIMATES_IN_A_ROW = 8
+#: Least time between two resume points: each costs some milliseconds and up to 40 KB.
+LEAST_RESUME_INTERVAL_S, LARGEST_RESUME_INTERVAL_S = 1.0, 86_400.0
 LABEL_LIMIT = 64
+SHORTEST_DEADLINE_NS, LONGEST_DEADLINE_NS = 1_000_000, 3600 * 10**9
 
 
 class Reason(enum.Enum):
@@ -52,6 +55,17 @@ class Reason(enum.Enum):
     DRAINING = enum.auto()
     INTERNAL = enum.auto()
     LIMIT_EXCEEDED = enum.auto()
+    OVERLOADED = enum.auto()
+    MAX_AGE = enum.auto()
+    UNAUTHENTICATED = enum.auto()
+    TENANT_QUOTA = enum.auto()
+
+
+class NoticeReason(enum.Enum):
+    """Why the client is told that its stream ends soon; names are those of the proto's ``NoticeReason``."""
+
+    DRAINING = enum.auto()
+    MAX_AGE = enum.auto()
 
 
 class DropReason(enum.Enum):
@@ -63,6 +77,7 @@ class DropReason(enum.Enum):
     BAD_SIZE = enum.auto()
     BAD_FIELD = enum.auto()
     ENGINE_FAILED = enum.auto()
+    LATE = enum.auto()
 
 
 class CallError(Exception):
@@ -72,6 +87,7 @@ class CallError(Exception):
         reason: decides the status code (`service.status`).
         fields: (path, description) of the offending fields of the request.
         metadata: figures for the client, units in the keys.
+        quota_subject: whose quota is used up, where one is.
     """
 
     def __init__(
@@ -81,11 +97,13 @@ class CallError(Exception):
         *,
         fields: Sequence[tuple[str, str]] = (),
         metadata: dict[str, str] | None = None,
+        quota_subject: str = "",
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.fields = tuple(fields)
         self.metadata = metadata or {}
+        self.quota_subject = quota_subject
 
 
 class ProtocolViolation(CallError):
@@ -146,6 +164,21 @@ class RequestedConfig:
     policy: FramePolicy | None = None
     label: str = ""
     estimates: Estimates | None = None
+    frame_deadline_ns: int | None = None
+    """0 is "none"."""
+    degradation: Degradation | None = None
+    resume_token: bytes = b""
+    resume_interval_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDefaults:
+    """What the operator decides where a config leaves it to the server."""
+
+    frame_deadline_ns: int | None = None
+    """For policy NEWEST; None: frames never become too late."""
+    degrades: bool = True
+    """Whether streams may be degraded at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +196,11 @@ class StreamConfig:
     policy: FramePolicy
     label: str
     estimates: Estimates
+    frame_deadline_ns: int | None
+    """How old a frame may be when its mask is ready, from its arrival; None: whatever it takes."""
+    degradation: Degradation
+    resume_interval_s: float
+    """0: only when the stream is about to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +224,8 @@ class ConfigEntry:
 
     config: StreamConfig
     resets: tuple[ResetReason, ...]
+    resume_token: bytes
+    """Of the first config; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +260,8 @@ class EstimateEntry:
     frame: FrameEntry
     detail: str
     """Why the network does not see it."""
+    is_skipped: bool = False
+    """The stream is degraded and this is its every second frame; without a mask to carry it goes to the network."""
 
     def dropped(self) -> DropEntry:
         """The same frame without a mask."""
@@ -229,12 +271,23 @@ class EstimateEntry:
 
 @dataclass(frozen=True, slots=True)
 class NoticeEntry:
-    """Tell the client that the server stops in ``time_left_s``."""
+    """Tell the client that its stream ends in ``time_left_s``."""
 
+    reason: NoticeReason
     time_left_s: float
 
 
-Entry = ConfigEntry | FrameEntry | EstimateEntry | DropEntry | NoticeEntry
+@dataclass(frozen=True, slots=True)
+class DegradeEntry:
+    """Tell the client that its stream is served at another level from here on."""
+
+    went_down: bool
+    level: int
+    model: str
+    every_second: bool
+
+
+Entry = ConfigEntry | FrameEntry | EstimateEntry | DropEntry | NoticeEntry | DegradeEntry
 
 
 class State(enum.Enum):
@@ -248,15 +301,18 @@ class State(enum.Enum):
 class StreamProtocol:
     """One stream. Feed it with `receive_config`, `receive_frame` and `close_input`; take work with `next_entry`."""
 
-    def __init__(self, catalog: Catalog, limits: SizeLimits) -> None:
+    def __init__(self, catalog: Catalog, limits: SizeLimits, defaults: ConfigDefaults = ConfigDefaults()) -> None:
         self._catalog = catalog
         self._limits = limits
+        self._defaults = defaults
         self._state = State.OPEN
         self._config: StreamConfig | None = None
         self._last_frame_id: int | None = None
         self._entries: deque[Entry] = deque()
         self._waiting_frames = 0
         self._estimates_in_a_row = 0
+        self._skips_every_second = False
+        self._skipped_last = False
 
     @property
     def state(self) -> State:
@@ -294,10 +350,13 @@ class StreamProtocol:
         """
         self._require_not_closed()
         try:
-            config = check_config(requested, self._catalog, self._limits)
+            if self._config is not None and requested.resume_token:
+                where = "belongs into the first config only; leave it out of later ones"
+                raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [("config.resume_token", where)])
+            config = check_config(requested, self._catalog, self._limits, self._defaults)
         except CallError as error:
             raise self._violation(error) from None
-        self._entries.append(ConfigEntry(config, self._resets(config)))
+        self._entries.append(ConfigEntry(config, self._resets(config), requested.resume_token))
         self._config = config
         self._state = State.RUNNING
 
@@ -320,15 +379,29 @@ class StreamProtocol:
         self._last_frame_id = frame.frame_id
         checked = self._check_frame(frame, config, now_ns)
         if isinstance(checked, FrameEntry):
+            if self._skips_every_second and config.policy is FramePolicy.NEWEST and not self._skipped_last:
+                detail = f"frame {frame.frame_id}: the stream is degraded, every second frame is left out"
+                self._entries.append(EstimateEntry(checked, detail, is_skipped=True))
+                self._give_up_oldest_estimates()
+                self._skipped_last = True
+                return
+            self._skipped_last = False
             if config.policy is FramePolicy.NEWEST:
                 self._supersede_waiting(frame.frame_id)
             self._waiting_frames += 1
         self._entries.append(checked)
 
-    def notify_draining(self, time_left_s: float) -> None:
-        """Tell the client, in turn, that the server stops."""
+    def degrade(self, change: DegradeEntry) -> None:
+        """Serve the frames that come from now on at another level, and tell the client in turn."""
+        self._skips_every_second = change.every_second
+        self._skipped_last = False
         if self._state is not State.CLOSED:
-            self._entries.append(NoticeEntry(time_left_s))
+            self._entries.append(change)
+
+    def notify(self, reason: NoticeReason, time_left_s: float) -> None:
+        """Tell the client, in turn, that its stream ends soon."""
+        if self._state is not State.CLOSED:
+            self._entries.append(NoticeEntry(reason, time_left_s))
 
     def close_input(self) -> None:
         """The client half-closed, or is not listened to any more; what was accepted is still answered."""
@@ -418,6 +491,9 @@ class StreamProtocol:
                 is_wanted = entry.config.estimates is Estimates.SUPERSEDED
                 self._entries[index] = estimate if is_wanted else estimate.dropped()
         self._waiting_frames = 0
+        self._give_up_oldest_estimates()
+
+    def _give_up_oldest_estimates(self) -> None:
         waiting = [index for index, entry in enumerate(self._entries) if isinstance(entry, EstimateEntry)]
         for index in waiting[:-ESTIMATES_WAITING]:
             entry = self._entries[index]
@@ -425,7 +501,9 @@ class StreamProtocol:
                 self._entries[index] = entry.dropped()
 
 
-def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimits) -> StreamConfig:
+def check_config(
+    requested: RequestedConfig, catalog: Catalog, limits: SizeLimits, defaults: ConfigDefaults
+) -> StreamConfig:
     """Fill in the defaults and hold a config against the limits; all complaints come together.
 
     Raises:
@@ -441,6 +519,18 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         text = f"{requested.label[:LABEL_LIMIT]!r} ({len(requested.label)} characters) is not a label"
         fields.append(("config.session_label", f"{text}; allowed are up to {LABEL_LIMIT} printable ASCII characters"))
     mask_size = check_mask_size("config.", requested.mask_width, requested.mask_height, limits, fields)
+    policy = requested.policy or FramePolicy.NEWEST
+    deadline_ns = requested.frame_deadline_ns
+    if deadline_ns is None:
+        deadline_ns = defaults.frame_deadline_ns if policy is FramePolicy.NEWEST else None
+    elif deadline_ns != 0 and not SHORTEST_DEADLINE_NS <= deadline_ns <= LONGEST_DEADLINE_NS:
+        allowed = f"{SHORTEST_DEADLINE_NS / 1e9:g} to {LONGEST_DEADLINE_NS / 1e9:g} s, or 0 for none"
+        fields.append(("config.frame_deadline", f"{deadline_ns / 1e9:g} s is out of range, allowed are {allowed}"))
+    interval_s = requested.resume_interval_s
+    if interval_s != 0 and not LEAST_RESUME_INTERVAL_S <= interval_s <= LARGEST_RESUME_INTERVAL_S:
+        allowed = f"allowed are 0 and {LEAST_RESUME_INTERVAL_S:g} to {LARGEST_RESUME_INTERVAL_S:g} s"
+        text = f"{interval_s:g} s, {allowed}"
+        fields.append(("config.resume_interval", text))
     if fields:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", fields)
     return StreamConfig(
@@ -452,10 +542,22 @@ def check_config(requested: RequestedConfig, catalog: Catalog, limits: SizeLimit
         fusion=requested.fusion or TemporalFusion.HIGH,
         encoding=requested.encoding or MaskEncoding.ALPHA8,
         mask_size=mask_size,
-        policy=requested.policy or FramePolicy.NEWEST,
+        policy=policy,
         label=requested.label,
         estimates=requested.estimates or Estimates.OFF,
+        frame_deadline_ns=deadline_ns or None,
+        degradation=_degradation(requested, policy, defaults),
+        resume_interval_s=interval_s,
     )
+
+
+def _degradation(requested: RequestedConfig, policy: FramePolicy, defaults: ConfigDefaults) -> Degradation:
+    if policy is not FramePolicy.NEWEST or not defaults.degrades:
+        return Degradation.OFF
+    if requested.degradation is not None:
+        return requested.degradation
+    # By itself the server sends no estimates: clients of earlier releases know them only where they asked.
+    return Degradation.MODEL_AND_RATE if requested.estimates is Estimates.SUPERSEDED else Degradation.MODEL
 
 
 def check_mask_size(

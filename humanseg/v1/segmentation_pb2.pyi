@@ -206,6 +206,44 @@ ESTIMATES_OFF: Estimates.ValueType  # 1
 ESTIMATES_SUPERSEDED: Estimates.ValueType  # 2
 """Frames for which a newer one came before the engine was free (policy NEWEST)."""
 
+class _Degradation:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DegradationEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Degradation.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    DEGRADATION_UNSPECIFIED: _Degradation.ValueType  # 0
+    """In a config: the server decides, which is MODEL_AND_RATE where `estimates` are asked for and else MODEL. Never in an
+    answer.
+    """
+    DEGRADATION_OFF: _Degradation.ValueType  # 1
+    """Nothing; also under policy EVERY, and where the server's operator says so."""
+    DEGRADATION_MODEL: _Degradation.ValueType  # 2
+    """Take the next smaller model that is served, of "large", "medium", "small"."""
+    DEGRADATION_MODEL_AND_RATE: _Degradation.ValueType  # 3
+    """The same, and when there is no smaller one, answer every second frame with an ESTIMATE; one for which there is no
+    mask to carry goes to the network after all.
+    """
+
+class Degradation(_Degradation, metaclass=_DegradationEnumTypeWrapper):
+    """What the server may do with a live stream (policy NEWEST) when frames come faster than its engines work: most of its
+    frames superseded or late for some seconds. It goes down step by step, and up again once hardly any are; a `notice`
+    (DEGRADED, RESTORED) says so each time, and `FrameResult.degrade_level` with each frame.
+    """
+
+DEGRADATION_UNSPECIFIED: Degradation.ValueType  # 0
+"""In a config: the server decides, which is MODEL_AND_RATE where `estimates` are asked for and else MODEL. Never in an
+answer.
+"""
+DEGRADATION_OFF: Degradation.ValueType  # 1
+"""Nothing; also under policy EVERY, and where the server's operator says so."""
+DEGRADATION_MODEL: Degradation.ValueType  # 2
+"""Take the next smaller model that is served, of "large", "medium", "small"."""
+DEGRADATION_MODEL_AND_RATE: Degradation.ValueType  # 3
+"""The same, and when there is no smaller one, answer every second frame with an ESTIMATE; one for which there is no
+mask to carry goes to the network after all.
+"""
+
 class _StateReset:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -245,6 +283,49 @@ STATE_RESET_TIME: StateReset.ValueType  # 5
 STATE_RESET_SCENE: StateReset.ValueType  # 6
 """The picture changed as a whole: a cut, or a camera turned fast."""
 
+class _ResumeOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResumeOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ResumeOutcome.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    RESUME_OUTCOME_UNSPECIFIED: _ResumeOutcome.ValueType  # 0
+    """There was none."""
+    RESUME_OUTCOME_RESUMED: _ResumeOutcome.ValueType  # 1
+    """The memory of the earlier stream is back. A first frame that does not fit it (another size, rotation or mirroring, a
+    capture time more than half a second later or not later) still resets it, and says so.
+    """
+    RESUME_OUTCOME_MALFORMED: _ResumeOutcome.ValueType  # 2
+    """Started anew: it is no token, or longer than 40,960 bytes."""
+    RESUME_OUTCOME_NOT_AUTHENTIC: _ResumeOutcome.ValueType  # 3
+    """Started anew: not signed with a key of this server's, or given to somebody else."""
+    RESUME_OUTCOME_EXPIRED: _ResumeOutcome.ValueType  # 4
+    """Started anew: older than the server allows."""
+    RESUME_OUTCOME_OTHER_VERSION: _ResumeOutcome.ValueType  # 5
+    """Started anew: made by a release that writes tokens otherwise."""
+    RESUME_OUTCOME_OTHER_MODEL: _ResumeOutcome.ValueType  # 6
+    """Started anew: the masks in it are of another model, or of another version of it."""
+
+class ResumeOutcome(_ResumeOutcome, metaclass=_ResumeOutcomeEnumTypeWrapper):
+    """What became of a `SessionConfig.resume_token`."""
+
+RESUME_OUTCOME_UNSPECIFIED: ResumeOutcome.ValueType  # 0
+"""There was none."""
+RESUME_OUTCOME_RESUMED: ResumeOutcome.ValueType  # 1
+"""The memory of the earlier stream is back. A first frame that does not fit it (another size, rotation or mirroring, a
+capture time more than half a second later or not later) still resets it, and says so.
+"""
+RESUME_OUTCOME_MALFORMED: ResumeOutcome.ValueType  # 2
+"""Started anew: it is no token, or longer than 40,960 bytes."""
+RESUME_OUTCOME_NOT_AUTHENTIC: ResumeOutcome.ValueType  # 3
+"""Started anew: not signed with a key of this server's, or given to somebody else."""
+RESUME_OUTCOME_EXPIRED: ResumeOutcome.ValueType  # 4
+"""Started anew: older than the server allows."""
+RESUME_OUTCOME_OTHER_VERSION: ResumeOutcome.ValueType  # 5
+"""Started anew: made by a release that writes tokens otherwise."""
+RESUME_OUTCOME_OTHER_MODEL: ResumeOutcome.ValueType  # 6
+"""Started anew: the masks in it are of another model, or of another version of it."""
+
 class _FrameOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -259,7 +340,7 @@ class _FrameOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FrameOutc
     """There is none; `drop_reason` says why."""
     FRAME_OUTCOME_ESTIMATE: _FrameOutcome.ValueType  # 3
     """The network did not see this frame: `mask` is an earlier frame's, carried along by the optical flow. Only where
-    `SessionConfig.estimates` asks for it.
+    `SessionConfig.estimates` or `SessionConfig.degradation` asks for it.
     """
 
 class FrameOutcome(_FrameOutcome, metaclass=_FrameOutcomeEnumTypeWrapper):
@@ -273,7 +354,7 @@ FRAME_OUTCOME_DROPPED: FrameOutcome.ValueType  # 2
 """There is none; `drop_reason` says why."""
 FRAME_OUTCOME_ESTIMATE: FrameOutcome.ValueType  # 3
 """The network did not see this frame: `mask` is an earlier frame's, carried along by the optical flow. Only where
-`SessionConfig.estimates` asks for it.
+`SessionConfig.estimates` or `SessionConfig.degradation` asks for it.
 """
 
 class _DropReason:
@@ -296,6 +377,8 @@ class _DropReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DropReason.
     """An enum value in the frame that this server does not know."""
     DROP_REASON_ENGINE_FAILED: _DropReason.ValueType  # 6
     """The engine failed on this frame. The server's fault; its log knows more."""
+    DROP_REASON_LATE: _DropReason.ValueType  # 20
+    """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
     """Why a frame has no mask. The stream lives on after each of them."""
@@ -314,6 +397,8 @@ DROP_REASON_BAD_FIELD: DropReason.ValueType  # 5
 """An enum value in the frame that this server does not know."""
 DROP_REASON_ENGINE_FAILED: DropReason.ValueType  # 6
 """The engine failed on this frame. The server's fault; its log knows more."""
+DROP_REASON_LATE: DropReason.ValueType  # 20
+"""Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
 
 class _NoticeReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -325,6 +410,14 @@ class _NoticeReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_NoticeRea
     """Never sent."""
     NOTICE_REASON_DRAINING: _NoticeReason.ValueType  # 1
     """The server is about to stop: open a new stream, which reaches another replica, before `time_left` is over."""
+    NOTICE_REASON_MAX_AGE: _NoticeReason.ValueType  # 2
+    """The stream comes to `Limits.max_stream_age`: open a new one, as above."""
+    NOTICE_REASON_DEGRADED: _NoticeReason.ValueType  # 10
+    """There is more to do than the engines can: the stream is served one step lower from here on. Sending fewer or smaller
+    frames helps.
+    """
+    NOTICE_REASON_RESTORED: _NoticeReason.ValueType  # 11
+    """The stream is served one step higher again."""
 
 class NoticeReason(_NoticeReason, metaclass=_NoticeReasonEnumTypeWrapper):
     """Why the server speaks up on its own."""
@@ -333,6 +426,14 @@ NOTICE_REASON_UNSPECIFIED: NoticeReason.ValueType  # 0
 """Never sent."""
 NOTICE_REASON_DRAINING: NoticeReason.ValueType  # 1
 """The server is about to stop: open a new stream, which reaches another replica, before `time_left` is over."""
+NOTICE_REASON_MAX_AGE: NoticeReason.ValueType  # 2
+"""The stream comes to `Limits.max_stream_age`: open a new one, as above."""
+NOTICE_REASON_DEGRADED: NoticeReason.ValueType  # 10
+"""There is more to do than the engines can: the stream is served one step lower from here on. Sending fewer or smaller
+frames helps.
+"""
+NOTICE_REASON_RESTORED: NoticeReason.ValueType  # 11
+"""The stream is served one step higher again."""
 
 class _ErrorReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -368,6 +469,18 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 13
     """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+    ERROR_REASON_MAX_AGE: _ErrorReason.ValueType  # 20
+    """UNAVAILABLE with RetryInfo: the stream has reached `Limits.max_stream_age`; a new one is welcome at once."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 21
+    """UNAUTHENTICATED: no bearer token, or none that this server knows."""
+    ERROR_REASON_TENANT_QUOTA: _ErrorReason.ValueType  # 22
+    """RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure: the tenant has as many streams as it may; metadata
+    `tenant_max_sessions`.
+    """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 40
+    """RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
+    `load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` in google.rpc.ErrorInfo of every error status; its `domain` is "humanseg.v1". The name without the
@@ -402,6 +515,18 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 12
 """INTERNAL: a fault of the server. Metadata `request_id` finds it in the log."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 13
 """RESOURCE_EXHAUSTED: the picture is over a limit; metadata names the limit and its value."""
+ERROR_REASON_MAX_AGE: ErrorReason.ValueType  # 20
+"""UNAVAILABLE with RetryInfo: the stream has reached `Limits.max_stream_age`; a new one is welcome at once."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 21
+"""UNAUTHENTICATED: no bearer token, or none that this server knows."""
+ERROR_REASON_TENANT_QUOTA: ErrorReason.ValueType  # 22
+"""RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure: the tenant has as many streams as it may; metadata
+`tenant_max_sessions`.
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
+"""RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
+`load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
+"""
 
 @typing.final
 class SessionConfig(message.Message):
@@ -422,6 +547,10 @@ class SessionConfig(message.Message):
     FRAME_POLICY_FIELD_NUMBER: builtins.int
     SESSION_LABEL_FIELD_NUMBER: builtins.int
     ESTIMATES_FIELD_NUMBER: builtins.int
+    FRAME_DEADLINE_FIELD_NUMBER: builtins.int
+    DEGRADATION_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    RESUME_INTERVAL_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -452,6 +581,27 @@ class SessionConfig(message.Message):
     """The client's own name for this session, for the server's log; at most 64 printable ASCII characters. Default empty."""
     estimates: Estimates.ValueType
     """Frames that are answered with an estimate instead of DROPPED. Default OFF."""
+    degradation: Degradation.ValueType
+    """What the server may do under overload. Default: see the enum."""
+    resume_token: builtins.bytes
+    """A `ResumePoint.token` of an earlier stream, to go on where that one ended: masks are fused with those before. In the
+    first config only. One that is of no use here starts anew, and `AcceptedConfig.resume` says why. Never echoed.
+    """
+    @builtins.property
+    def frame_deadline(self) -> duration_pb2.Duration:
+        """How old a frame may be, counted from its arrival at the server, when its mask is ready; at least 1 ms. A frame that
+        cannot make it is DROPPED (LATE) before the engine works on it, so that its time goes to a later one. A deadline
+        that leaves no room for the run under way and the frame's own can be kept by an idle engine only. Left out: the
+        server decides, which is one second (its operator's choice) under policy NEWEST and none under EVERY. 0, and left
+        out in an answer: none.
+        """
+
+    @builtins.property
+    def resume_interval(self) -> duration_pb2.Duration:
+        """How often, at least 1 s, the server sends a `ResumePoint` while frames are answered with masks. 0 (default): only
+        when the stream is about to end, before the `notice` and once more after the last answer.
+        """
+
     def __init__(
         self,
         *,
@@ -468,10 +618,14 @@ class SessionConfig(message.Message):
         frame_policy: FramePolicy.ValueType = ...,
         session_label: builtins.str = ...,
         estimates: Estimates.ValueType = ...,
+        frame_deadline: duration_pb2.Duration | None = ...,
+        degradation: Degradation.ValueType = ...,
+        resume_token: builtins.bytes = ...,
+        resume_interval: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["estimates", b"estimates", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -569,6 +723,7 @@ class Limits(message.Message):
     CONFIG_TIMEOUT_FIELD_NUMBER: builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: builtins.int
     WRITE_TIMEOUT_FIELD_NUMBER: builtins.int
+    MAX_STREAM_AGE_FIELD_NUMBER: builtins.int
     max_frame_bytes: builtins.int
     """Largest `Frame.picture` in bytes."""
     max_frame_px: builtins.int
@@ -587,6 +742,12 @@ class Limits(message.Message):
     def write_timeout(self) -> duration_pb2.Duration:
         """How long one answer may wait for a client that does not read before the stream is ended (CLIENT_NOT_READING)."""
 
+    @builtins.property
+    def max_stream_age(self) -> duration_pb2.Duration:
+        """How long a stream may live, up to a tenth less by chance so that streams opened together do not end together; a
+        `notice` (MAX_AGE) comes before. 0: as long as the client likes.
+        """
+
     def __init__(
         self,
         *,
@@ -596,10 +757,11 @@ class Limits(message.Message):
         config_timeout: duration_pb2.Duration | None = ...,
         idle_timeout: duration_pb2.Duration | None = ...,
         write_timeout: duration_pb2.Duration | None = ...,
+        max_stream_age: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "write_timeout", b"write_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_stream_age", b"max_stream_age", "write_timeout", b"write_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_frame_bytes", b"max_frame_bytes", "max_frame_px", b"max_frame_px", "max_side_px", b"max_side_px", "write_timeout", b"write_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["config_timeout", b"config_timeout", "idle_timeout", b"idle_timeout", "max_frame_bytes", b"max_frame_bytes", "max_frame_px", b"max_frame_px", "max_side_px", b"max_side_px", "max_stream_age", b"max_stream_age", "write_timeout", b"write_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -653,6 +815,9 @@ class AcceptedConfig(message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     RESETS_FIELD_NUMBER: builtins.int
+    RESUME_FIELD_NUMBER: builtins.int
+    resume: ResumeOutcome.ValueType
+    """What became of the config's `resume_token`."""
     @builtins.property
     def config(self) -> SessionConfig:
         """The config as it holds now, every default filled in."""
@@ -676,10 +841,11 @@ class AcceptedConfig(message.Message):
         model: ModelInfo | None = ...,
         limits: Limits | None = ...,
         resets: abc.Iterable[StateReset.ValueType] | None = ...,
+        resume: ResumeOutcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model", "resets", b"resets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["config", b"config", "limits", b"limits", "model", b"model", "resets", b"resets", "resume", b"resume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -752,6 +918,7 @@ class FrameResult(message.Message):
     DROP_DETAIL_FIELD_NUMBER: builtins.int
     RESET_FIELD_NUMBER: builtins.int
     TIMES_FIELD_NUMBER: builtins.int
+    DEGRADE_LEVEL_FIELD_NUMBER: builtins.int
     frame_id: builtins.int
     """The frame's own id."""
     capture_time_us: builtins.int
@@ -774,6 +941,8 @@ class FrameResult(message.Message):
     """Why this frame was segmented without regard to earlier ones; unspecified if it was not, or fusion is OFF, or this is
     an estimate.
     """
+    degrade_level: builtins.int
+    """By how many steps the stream is served below what it asked for (see `Degradation`); 0: as asked for, or dropped."""
     @builtins.property
     def times(self) -> StageTimes:
         """Where the time went."""
@@ -792,10 +961,11 @@ class FrameResult(message.Message):
         drop_detail: builtins.str = ...,
         reset: StateReset.ValueType = ...,
         times: StageTimes | None = ...,
+        degrade_level: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "reset", b"reset", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "reset", b"reset", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -807,21 +977,60 @@ class Notice(message.Message):
 
     REASON_FIELD_NUMBER: builtins.int
     TIME_LEFT_FIELD_NUMBER: builtins.int
+    DEGRADE_LEVEL_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    EVERY_SECOND_FIELD_NUMBER: builtins.int
     reason: NoticeReason.ValueType
     """What it is."""
+    degrade_level: builtins.int
+    """With DEGRADED and RESTORED: by how many steps the stream is now below what it asked for; 0: as asked for."""
+    model: builtins.str
+    """With DEGRADED and RESTORED: the model in use from here on."""
+    every_second: builtins.bool
+    """With DEGRADED and RESTORED: whether every second frame is answered with an ESTIMATE from here on."""
     @builtins.property
     def time_left(self) -> duration_pb2.Duration:
-        """How long this stream will still be served."""
+        """With DRAINING and MAX_AGE: how long this stream will still be served."""
 
     def __init__(
         self,
         *,
         reason: NoticeReason.ValueType = ...,
         time_left: duration_pb2.Duration | None = ...,
+        degrade_level: builtins.int = ...,
+        model: builtins.str = ...,
+        every_second: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["time_left", b"time_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["reason", b"reason", "time_left", b"time_left"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["degrade_level", b"degrade_level", "every_second", b"every_second", "model", b"model", "reason", b"reason", "time_left", b"time_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResumePoint(message.Message):
+    """What another replica needs to go on with this stream without a visible seam."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: builtins.int
+    FRAME_ID_FIELD_NUMBER: builtins.int
+    token: builtins.bytes
+    """Opaque, at most 40,960 bytes; signed, not encrypted. It holds the last picture in gray, at the size of the network's
+    input, and its mask: as private as the video. For `SessionConfig.resume_token`, within the time that the server's
+    operator allows (a minute by default).
+    """
+    frame_id: builtins.int
+    """The last frame whose mask is in it."""
+    def __init__(
+        self,
+        *,
+        token: builtins.bytes = ...,
+        frame_id: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["frame_id", b"frame_id", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -834,6 +1043,7 @@ class StreamSegmentResponse(message.Message):
     ACCEPTED_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
     NOTICE_FIELD_NUMBER: builtins.int
+    RESUME_POINT_FIELD_NUMBER: builtins.int
     @builtins.property
     def accepted(self) -> AcceptedConfig:
         """Answer to a config."""
@@ -846,18 +1056,23 @@ class StreamSegmentResponse(message.Message):
     def notice(self) -> Notice:
         """A word from the server."""
 
+    @builtins.property
+    def resume_point(self) -> ResumePoint:
+        """Where another stream can go on; the latest one counts."""
+
     def __init__(
         self,
         *,
         accepted: AcceptedConfig | None = ...,
         result: FrameResult | None = ...,
         notice: Notice | None = ...,
+        resume_point: ResumePoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result", "resume_point", b"resume_point"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "message", b"message", "notice", b"notice", "result", b"result", "resume_point", b"resume_point"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["accepted", "result", "notice"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["accepted", "result", "notice", "resume_point"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

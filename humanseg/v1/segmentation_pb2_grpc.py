@@ -73,9 +73,10 @@ class SegmentationServiceServicer:
         INVALID_ARGUMENT (FRAME_ID_NOT_INCREASING).
         5. A broken single frame (wrong byte count, JPEG that cannot be read) is DROPPED with a reason and the stream lives;
         a broken protocol ends it. `DropReason` and `ErrorReason` list which is which.
-        6. When the client half-closes, what was accepted is answered, then the status is OK. When the server drains, a
-        `notice` says until when; frames are served until then, what was accepted is answered, and the stream ends with
-        UNAVAILABLE (DRAINING) and RetryInfo. When the client cancels, everything is freed at once.
+        6. When the client half-closes, what was accepted is answered, then the status is OK. When the server drains, or the
+        stream reaches `Limits.max_stream_age`, a `notice` says until when; frames are served until then, what was
+        accepted is answered, and the stream ends with UNAVAILABLE (DRAINING, MAX_AGE) and RetryInfo. A frame without an
+        answer was not accepted: send it again in the next stream. When the client cancels, everything is freed at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

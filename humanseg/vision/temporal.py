@@ -34,7 +34,7 @@ _LARGEST_EXPONENT = 12.0
 
 # Fixed point of the state. The mask needs 16 bits: at a gain of 0.06, eight would never close the last levels.
 _MASK_SCALE = 65535.0
-_INNOVATION_SCALE, _INNOVATION_ZERO = 127.0, 128.0
+INNOVATION_SCALE, INNOVATION_ZERO = 127.0, 128.0
 _AGE_SCALE = 15.0
 
 #: DIS at its third finest scale: half a millisecond; a finer one costs four times that for 2 to 4 points of flicker.
@@ -98,8 +98,8 @@ _CARRY_SIGMA = PARAMETERS[TemporalFusion.HIGH].sigma
 
 
 @dataclass(slots=True)
-class _Memory:
-    """The last frame in fixed point: 5 bytes a pixel, 307 KB at 320x192."""
+class LastFrame:
+    """The last frame in fixed point: 5 bytes a pixel, 307 KB at 320x192. `humanseg.vision.snapshot` makes it small."""
 
     gray: Plane
     mask: NDArray[np.uint16]
@@ -119,7 +119,7 @@ class FusionState:
     session holds nothing else.
     """
 
-    memory: _Memory | None = None
+    memory: LastFrame | None = None
     noise: float = _FIRST_NOISE
     """Median photometric disagreement in gray levels, followed slowly: the camera's noise. Outlives a cut."""
 
@@ -196,10 +196,10 @@ def _fuse_inside(
     return fused, None
 
 
-def _remember(memory: _Memory, gray: Plane, mask: Alpha, innovation: Field, age: Field, capture_time_us: int) -> None:
+def _remember(memory: LastFrame, gray: Plane, mask: Alpha, innovation: Field, age: Field, capture_time_us: int) -> None:
     np.copyto(memory.gray, gray)
     np.copyto(memory.mask, cv.scale_add(mask, _MASK_SCALE, 0.5), casting="unsafe")
-    memory.innovation = cv.scale_to_u8(innovation, _INNOVATION_SCALE, _INNOVATION_ZERO)
+    memory.innovation = cv.scale_to_u8(innovation, INNOVATION_SCALE, INNOVATION_ZERO)
     memory.age = cv.scale_to_u8(age, _AGE_SCALE)
     memory.capture_time_us = capture_time_us
 
@@ -246,10 +246,10 @@ def _reason_to_start_anew(state: FusionState, gray: Plane, capture_time_us: int)
 
 
 def _start_anew(state: FusionState, gray: Plane, alpha: Alpha, capture_time_us: int) -> Alpha:
-    state.memory = _Memory(
+    state.memory = LastFrame(
         gray.copy(),
         np.rint(np.clip(alpha, 0.0, 1.0) * np.float32(_MASK_SCALE)).astype(np.uint16),
-        np.full(gray.shape, int(_INNOVATION_ZERO), np.uint8),
+        np.full(gray.shape, int(INNOVATION_ZERO), np.uint8),
         np.full(gray.shape, int(_AGE_SCALE), np.uint8),
         capture_time_us,
     )
@@ -266,7 +266,7 @@ class _Past:
     age: Field
 
 
-def _carry_along(memory: _Memory, gray: Plane) -> _Past:
+def _carry_along(memory: LastFrame, gray: Plane) -> _Past:
     """Sample the last frame where each pixel of this one came from; what came from outside has age 0."""
     height, width = gray.shape
     # All large arrays of a call from one block. glibc maps what is larger than anything freed so far, and every page of
@@ -290,8 +290,8 @@ def _carry_along(memory: _Memory, gray: Plane) -> _Past:
         cv.channel_f32_into(planes[index], moved, index)
     past = _Past(planes[0], planes[1], planes[2], planes[3])
     past.mask *= np.float32(1 / _MASK_SCALE)
-    past.innovation -= np.float32(_INNOVATION_ZERO)
-    past.innovation *= np.float32(1 / _INNOVATION_SCALE)
+    past.innovation -= np.float32(INNOVATION_ZERO)
+    past.innovation *= np.float32(1 / INNOVATION_SCALE)
     past.age *= np.float32(1 / _AGE_SCALE)
     return past
 

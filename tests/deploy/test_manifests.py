@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import humanseg
-from service.server import SERVICE_NAME, STOP_GRACE_S
+from service.server import ANSWER_GRACE_S, SERVICE_NAME, STOP_GRACE_S
 from service.settings import Settings, load_settings
 from support.manifests import BIN, ROOT, Manifests, render
 from support.timing import limit_s
 
-#: What the process needs to end after its drain: the last answers, `STOP_GRACE_S`, and engines that finish a batch.
+#: What the process needs to end after its last call: engines that finish a batch.
 END_MARGIN_S = 5.0
 #: What a stream of 1080p RGB24 was seen to cost (docs/operations.md: 16 of them 1840 MiB), and Python with its models.
 STREAM_MIB, REST_MIB = 115, 300
@@ -100,14 +100,16 @@ def test_probes_ask_for_the_health_over_grpc(probe: str, cpu: Manifests) -> None
 def test_a_pod_that_drains_is_not_restarted_by_its_liveness_probe(cpu: Manifests) -> None:
     liveness = cpu.container["livenessProbe"]
     drain_s = load_settings([], cpu.settings).drain_s
-    assert liveness["failureThreshold"] * liveness["periodSeconds"] > drain_s + END_MARGIN_S
+    assert (
+        liveness["failureThreshold"] * liveness["periodSeconds"]
+        > drain_s + ANSWER_GRACE_S + STOP_GRACE_S + END_MARGIN_S
+    )
 
 
 def test_the_grace_period_covers_the_whole_way_out(cpu: Manifests) -> None:
     pre_stop_s = cpu.container["lifecycle"]["preStop"]["sleep"]["seconds"]
     drain_s = load_settings([], cpu.settings).drain_s
-    # server.py waits a second beyond the drain, then STOP_GRACE_S.
-    needed_s = pre_stop_s + drain_s + 1.0 + STOP_GRACE_S + END_MARGIN_S
+    needed_s = pre_stop_s + drain_s + ANSWER_GRACE_S + STOP_GRACE_S + END_MARGIN_S
     assert cpu.pod["terminationGracePeriodSeconds"] >= needed_s
     readiness = cpu.container["readinessProbe"]
     assert pre_stop_s > 0

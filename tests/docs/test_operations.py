@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.run import parse_arguments
-from service.metrics import ServiceMetrics
+from service.metrics import ServiceMetrics, SupervisorMetrics
 from service.settings import ENVIRONMENT_PREFIX, Settings, build_parser
 from service.stages import STAGES
 from service.stream_protocol import DropReason
@@ -33,7 +33,8 @@ def shell_blocks(text: str) -> list[str]:
 
 def exported_metrics() -> set[str]:
     """Names of the service's own metrics, as families and as samples."""
-    families = text_string_to_metric_families(generate_latest(ServiceMetrics().registry).decode())
+    pages = [generate_latest(metrics.registry).decode() for metrics in (ServiceMetrics(), SupervisorMetrics(2))]
+    families = [family for page in pages for family in text_string_to_metric_families(page)]
     names: set[str] = set()
     for family in families:
         names |= {family.name, *(sample.name for sample in family.samples)}

@@ -15,10 +15,12 @@ from service.stream_protocol import (
     ESTIMATES_WAITING,
     EVERY_WAITING,
     ConfigEntry,
+    DegradeEntry,
     DropEntry,
     Entry,
     EstimateEntry,
     FrameEntry,
+    NoticeReason,
     ProtocolViolation,
     ReceivedFrame,
     RequestedConfig,
@@ -43,6 +45,7 @@ CONFIGS = st.builds(
     policy=st.sampled_from([None, *FramePolicy]),
     label=st.text(max_size=70),
     estimates=st.sampled_from([None, *Estimates]),
+    frame_deadline_ns=st.one_of(st.none(), st.integers(-(2**63), 2**63)),
 )
 GOOD_CONFIGS = st.builds(
     RequestedConfig,
@@ -70,7 +73,12 @@ GROWING_FRAMES = st.builds(
 )
 STEPS = st.lists(
     st.one_of(
-        CONFIGS, GOOD_CONFIGS, FRAMES, GROWING_FRAMES, GROWING_FRAMES, st.sampled_from(["take", "drain", "close"])
+        CONFIGS,
+        GOOD_CONFIGS,
+        FRAMES,
+        GROWING_FRAMES,
+        GROWING_FRAMES,
+        st.sampled_from(["take", "drain", "close", "degrade", "restore"]),
     ),
     max_size=40,
 )
@@ -85,13 +93,16 @@ def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfi
     next_id = 0
     configs_due = 0
     estimates_in_a_row = 0
+    was_degraded = False
 
     def take() -> Entry | None:
         nonlocal configs_due, estimates_in_a_row
         entry = protocol.next_entry()
         if isinstance(entry, EstimateEntry):
             answered.append(entry.frame.frame_id)
-            assert entry.frame.config.estimates is Estimates.SUPERSEDED, "nobody asked for it"
+            asked_for = entry.frame.config.estimates is Estimates.SUPERSEDED
+            assert asked_for or (entry.is_skipped and was_degraded), "nobody asked for it"
+            assert entry.frame.config.policy is FramePolicy.NEWEST
             estimates_in_a_row += 1
             assert estimates_in_a_row <= ESTIMATES_IN_A_ROW
         elif isinstance(entry, FrameEntry | DropEntry):
@@ -106,7 +117,10 @@ def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfi
         if step == "take":
             take()
         elif step == "drain":
-            protocol.notify_draining(1.0)
+            protocol.notify(NoticeReason.MAX_AGE, 1.0)
+        elif step in ("degrade", "restore"):
+            was_degraded = was_degraded or step == "degrade"
+            protocol.degrade(DegradeEntry(step == "degrade", 1, "medium", every_second=step == "degrade"))
         elif step == "close":
             protocol.close_input()
         elif protocol.state is not State.CLOSED and protocol.wants_input:

@@ -19,6 +19,7 @@ from humanseg import (
     CallCancelledError,
     ClientOptions,
     DeadlineError,
+    Degradation,
     Dropped,
     DropReason,
     FrameDroppedError,
@@ -149,7 +150,7 @@ async def test_every_frame_has_a_mask_in_order(client: SegmentationClient) -> No
     levels = [3 * number for number in range(60)]
     async with client.stream(CONFIG) as stream:
         assert stream.accepted.model.name == "medium"
-        assert stream.accepted.config == dataclasses.replace(CONFIG, model="medium")
+        assert stream.accepted.config == dataclasses.replace(CONFIG, model="medium", degradation=Degradation.OFF)
 
         async def send() -> None:
             for number, level in enumerate(levels):
@@ -207,7 +208,7 @@ async def test_a_config_in_mid_stream_holds_for_the_frames_after_it(client: Segm
     assert (before.frame_id, before.reset) == (first, StateReset.FIRST_FRAME)
     assert_mask(before.alpha8, np.full(SIZE.shape, 40, np.uint8))
     assert isinstance(to_upright, Accepted)
-    assert to_upright.config == dataclasses.replace(upright, model="medium")
+    assert to_upright.config == dataclasses.replace(upright, model="medium", degradation=Degradation.OFF)
     assert set(to_upright.resets) == {StateReset.SIZE, StateReset.ROTATION}
     assert isinstance(between, MaskAnswer)
     assert between.frame_id == second

@@ -35,14 +35,15 @@ class RunningServer:
         return f"127.0.0.1:{self.port}"
 
     def metric(self, name: str, **labels: str) -> float:
-        """One sample of /metrics, 0.0 where it does not exist (yet)."""
+        """Sum of the samples of /metrics with these labels, one a worker; 0.0 where there is none (yet)."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=limit_s(10)) as answer:
             text = answer.read().decode()
+        total = 0.0
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name == name and all(sample.labels.get(key) == value for key, value in labels.items()):
-                    return float(sample.value)
-        return 0.0
+                    total += float(sample.value)
+        return total
 
     def wait_for_metric(self, value: float, name: str, **labels: str) -> None:
         """Return once a sample has that value."""
@@ -81,7 +82,17 @@ def running_server(
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env={**os.environ, "GRPC_VERBOSITY": "ERROR", "PYTHONASYNCIODEBUG": "1", **(environment or {})},
+        env={
+            **os.environ,
+            "GRPC_VERBOSITY": "ERROR",
+            "PYTHONASYNCIODEBUG": "1",
+            # On a busy machine even a small model takes so long that a second session would be refused, and a stream
+            # that floods on purpose would be degraded or its frames late; tests of that ask for it.
+            "HUMANSEG_ADMISSION_LOAD": "0",
+            "HUMANSEG_DEGRADE": "false",
+            "HUMANSEG_FRAME_DEADLINE_S": "0",
+            **(environment or {}),
+        },
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -52,6 +52,15 @@ def test_whoever_can_come_again_is_told_when(code: grpc.StatusCode) -> None:
     assert silent <= {Reason.LIMIT_EXCEEDED}
 
 
+def test_a_quota_that_is_used_up_names_whose_it_is() -> None:
+    status = to_status(CallError(Reason.TENANT_QUOTA, "too many", quota_subject="tenant:acme"))
+    quota = error_details_pb2.QuotaFailure()
+    assert any(detail.Unpack(quota) for detail in details(status).details)
+    assert [(violation.subject, violation.description) for violation in quota.violations] == [
+        ("tenant:acme", "too many")
+    ]
+
+
 def test_an_unexpected_fault_says_nothing_but_its_id() -> None:
     error = internal("abc123")
     assert (error.reason, error.metadata) == (Reason.INTERNAL, {"request_id": "abc123"})

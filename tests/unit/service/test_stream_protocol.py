@@ -16,12 +16,17 @@ from service.stream_protocol import (
     ESTIMATES_IN_A_ROW,
     ESTIMATES_WAITING,
     EVERY_WAITING,
+    LONGEST_DEADLINE_NS,
+    SHORTEST_DEADLINE_NS,
+    ConfigDefaults,
     ConfigEntry,
+    DegradeEntry,
     DropEntry,
     DropReason,
     EstimateEntry,
     FrameEntry,
     NoticeEntry,
+    NoticeReason,
     ProtocolViolation,
     Reason,
     ReceivedFrame,
@@ -73,6 +78,92 @@ def test_the_config_echo_has_every_default_filled_in() -> None:
     )  # fmt: skip
     assert (config.mask_size, config.policy, entry.resets) == (None, FramePolicy.NEWEST, ())
     assert config.estimates is Estimates.OFF
+
+
+@pytest.mark.parametrize(
+    ("requested_ns", "policy", "holds_ns"),
+    [
+        (None, None, 10**9),
+        (None, FramePolicy.EVERY, None),
+        (0, None, None),
+        (5 * 10**6, FramePolicy.EVERY, 5 * 10**6),
+        (SHORTEST_DEADLINE_NS, None, SHORTEST_DEADLINE_NS),
+        (LONGEST_DEADLINE_NS, None, LONGEST_DEADLINE_NS),
+    ],
+)
+def test_the_deadline_that_holds(requested_ns: int | None, policy: FramePolicy | None, holds_ns: int | None) -> None:
+    protocol = StreamProtocol(Models(), LIMITS, ConfigDefaults(frame_deadline_ns=10**9))
+    protocol.receive_config(RequestedConfig(width=64, height=36, policy=policy, frame_deadline_ns=requested_ns))
+    assert protocol.config is not None
+    assert protocol.config.frame_deadline_ns == holds_ns
+
+
+@pytest.mark.parametrize("deadline_ns", [-1, 1, SHORTEST_DEADLINE_NS - 1, LONGEST_DEADLINE_NS + 1, 2**63 * 10**9])
+def test_a_deadline_out_of_range_is_refused(deadline_ns: int) -> None:
+    protocol = StreamProtocol(Models(), LIMITS)
+    with pytest.raises(ProtocolViolation, match=r"out of range, allowed are 0\.001 to 3600 s") as caught:
+        protocol.receive_config(RequestedConfig(width=64, height=36, frame_deadline_ns=deadline_ns))
+    assert [field for field, _ in caught.value.fields] == ["config.frame_deadline"]
+
+
+def taken(protocol: StreamProtocol) -> list[tuple[str, int]]:
+    """All that waits, as (kind, frame id or level)."""
+    found = []
+    while (entry := protocol.next_entry()) is not None:
+        match entry:
+            case FrameEntry():
+                found.append(("network", entry.frame_id))
+            case EstimateEntry():
+                found.append(("skipped" if entry.is_skipped else "estimate", entry.frame.frame_id))
+            case DropEntry():
+                found.append((entry.reason.name, entry.frame_id))
+            case DegradeEntry():
+                found.append(("level", entry.level))
+    return found
+
+
+EVERY_SECOND = DegradeEntry(went_down=True, level=1, model="medium", every_second=True)
+
+
+def test_degraded_to_every_second_frame_the_others_are_left_to_estimates() -> None:
+    protocol = opened()
+    protocol.degrade(EVERY_SECOND)
+    seen = []
+    for number in range(1, 7):
+        protocol.receive_frame(frame(number), 0)
+        seen += taken(protocol)
+    assert seen == [
+        ("level", 1), ("skipped", 1), ("network", 2), ("skipped", 3), ("network", 4), ("skipped", 5), ("network", 6),
+    ]  # fmt: skip
+    protocol.degrade(DegradeEntry(went_down=False, level=0, model="medium", every_second=False))
+    for number in (7, 8):
+        protocol.receive_frame(frame(number), 0)
+        assert taken(protocol)[-1] == ("network", number)
+
+
+def test_a_frame_that_is_left_out_supersedes_nothing() -> None:
+    """The one that waits is the next to have a mask, and the one left out is estimated from that."""
+    protocol = opened()
+    protocol.degrade(EVERY_SECOND)
+    for number in range(1, 6):
+        protocol.receive_frame(frame(number), 0)
+    assert protocol.waiting_frames == 1
+    assert taken(protocol) == [
+        ("level", 1),
+        ("skipped", 1),
+        ("SUPERSEDED", 2),
+        ("skipped", 3),
+        ("network", 4),
+        ("skipped", 5),
+    ]
+
+
+def test_every_is_never_left_out() -> None:
+    protocol = opened(RequestedConfig(width=64, height=36, policy=FramePolicy.EVERY))
+    protocol.degrade(EVERY_SECOND)
+    for number in (1, 2):
+        protocol.receive_frame(frame(number), 0)
+    assert taken(protocol) == [("level", 1), ("network", 1), ("network", 2)]
 
 
 def test_a_frame_before_the_config_ends_the_stream() -> None:
@@ -318,7 +409,7 @@ def test_what_was_accepted_is_answered_after_the_client_half_closed() -> None:
 def test_a_drain_notice_stands_in_its_place_among_the_answers() -> None:
     protocol = opened()
     protocol.receive_frame(frame(1), 0)
-    protocol.notify_draining(20.0)
+    protocol.notify(NoticeReason.DRAINING, 20.0)
     protocol.receive_frame(frame(2, b"broken"), 0)
     kinds = [type(entry) for entry in iter(protocol.next_entry, None)]
     assert kinds == [FrameEntry, NoticeEntry, DropEntry]
