@@ -100,7 +100,7 @@ bench-baseline: .venv/dev.stamp  ## make what `make bench` measured last the bas
 load: .venv/run.stamp  ## measure latency under load; the report lands in out/bench
 	$(SERVER_ENV) $(BIN)/python benchmarks/run.py --out out/bench
 
-fuzz: .venv/dev.stamp  ## feed the state machine 100,000 random conversations
+fuzz: .venv/dev.stamp  ## feed state machine and decoders 100,000 random cases each
 	HYPOTHESIS_MAX_EXAMPLES=100000 $(BIN)/python -m pytest tests/fuzz -m "slow or not slow"
 
 soak: .venv/run.stamp  ## MINUTES (60) of load with sessions that come and go: what does the server keep of them?

@@ -1,5 +1,6 @@
 """Every metric of the service, and the ``/metrics`` endpoint. No label grows with the number of sessions."""
 
+import platform
 import socket
 import threading
 import urllib.request
@@ -9,12 +10,14 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, make_wsgi_app
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+import humanseg
 from engines.runner import RunnerInfo
 from service.stages import STAGES, StageClock
 
@@ -65,6 +68,10 @@ class ServiceMetrics:
         self.stills = Counter("humanseg_stills", "Still pictures answered", ["outcome"], registry=self.registry)
         self.sessions_active = Gauge("humanseg_sessions_active", "Streams open now", registry=self.registry)
         self.sessions_limit = Gauge("humanseg_sessions_limit", "Streams admitted at most", registry=self.registry)
+        self.sessions_admitted = Counter("humanseg_sessions_admitted", "Streams admitted", registry=self.registry)
+        self._refused = Counter(
+            "humanseg_sessions_refused", "Streams refused at the door", ["reason"], registry=self.registry
+        )
         self.sessions = Counter(
             "humanseg_sessions", "Streams ended or refused, by the reason of their status", ["outcome"],
             registry=self.registry,
@@ -75,6 +82,10 @@ class ServiceMetrics:
             buckets=STAGE_EDGES_S,
             registry=self.registry,
         )
+        self.write_seconds = Histogram(
+            "humanseg_write_seconds", "How long an answer took to be handed to gRPC; grows where clients read slowly",
+            buckets=STAGE_EDGES_S, registry=self.registry,
+        )  # fmt: skip
         self.batch_frames = Histogram(
             "humanseg_batch_frames", "Frames in a run of the engine", ["model"], buckets=BATCH_EDGES,
             registry=self.registry,
@@ -98,6 +109,11 @@ class ServiceMetrics:
             "humanseg_engine_info", "Models served and the engine in use", ["model", "version", "engine"],
             registry=self.registry,
         )  # fmt: skip
+        build = Gauge(
+            "humanseg_build_info", "Releases of the service and of what it runs on", ["version", "python", "grpc"],
+            registry=self.registry,
+        )  # fmt: skip
+        build.labels(humanseg.__version__, platform.python_version(), grpc.__version__).set(1)
         self._ready = Gauge("humanseg_ready", "1 while new streams are taken", registry=self.registry)
         self.is_ready = False
 
@@ -144,6 +160,11 @@ class ServiceMetrics:
     def degrade_step(self, *, went_down: bool) -> None:
         """Count a step that the load made."""
         self._degrade_steps.labels("down" if went_down else "up").inc()
+
+    def session_refused(self, reason: str) -> None:
+        """Count a stream that was not admitted, here and among those that ended."""
+        self._refused.labels(reason.lower()).inc()
+        self.sessions.labels(reason.lower()).inc()
 
     def resume_asked(self, outcome: str) -> None:
         """Count a resume token that a client came with."""

@@ -45,6 +45,7 @@ class Roster:
     def enter(self, session: Session) -> None:
         """Note a session that begins."""
         self._sessions.add(session)
+        self._metrics.sessions_admitted.inc()
         self._metrics.sessions_active.set(len(self._sessions))
         self._empty.clear()
 
@@ -58,7 +59,7 @@ class Roster:
 
     def refuse(self, reason: Reason) -> None:
         """Count a stream that was not admitted."""
-        self._metrics.sessions.labels(reason.name.lower()).inc()
+        self._metrics.session_refused(reason.name)
 
     async def drain(self, time_left_s: float) -> None:
         """Take no new sessions, tell those that are open, and wait for them to end."""

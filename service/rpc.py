@@ -151,7 +151,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             outcome = "cancelled"
         except Exception as error:  # the border to the wire: what it was stays in the log
             ended_by, outcome = internal(session.session_id), "internal"
-            log.event("call_failed", level=logging.ERROR, error=error, request_id=session.session_id)
+            log.event(
+                "call_failed", level=logging.ERROR, error=error, request_id=session.session_id, label=session.label
+            )
         finally:
             # Before the status goes out: it may have to wait for a client that does not read.
             self._roster.leave(session, outcome)

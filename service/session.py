@@ -182,6 +182,7 @@ class Session:
         self._ended = False
         self._engine_failure_logged = False
         self._hungry_since_ns: int | None = None
+        self._is_configured = False
         self._work_ready = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -329,11 +330,21 @@ class Session:
     async def _say(self, answer: Callable[[Answer], Awaitable[None]], reply: Answer) -> None:
         self._write_began_ns = time.monotonic_ns()
         await answer(reply)
+        self._metrics.write_seconds.observe((time.monotonic_ns() - self._write_began_ns) * 1e-9)
         self._write_began_ns = None
 
     async def _accept(self, entry: ConfigEntry) -> AcceptAnswer:
-        if not entry.resume_token:
-            return AcceptAnswer(entry, None)
+        outcome = await self._resume(entry) if entry.resume_token else None
+        if not self._is_configured:  # a client may send a config before every frame
+            self._is_configured = True
+            config = entry.config
+            log.event(
+                "session_configured", session=self.session_id, label=config.label, model=config.model,
+                size=config.size, resume="" if outcome is None else outcome.name.lower(),
+            )  # fmt: skip
+        return AcceptAnswer(entry, outcome)
+
+    async def _resume(self, entry: ConfigEntry) -> ResumeOutcome:
         try:
             self._memory = await asyncio.to_thread(
                 self._sealer.open, entry.resume_token, entry.config.model, self.tenant
@@ -342,7 +353,7 @@ class Session:
         except TokenRefused as refused:
             outcome = refused.outcome
         self._metrics.resume_asked(outcome.name)
-        return AcceptAnswer(entry, outcome)
+        return outcome
 
     async def _offer_resume_point_if_due(
         self, answer: Callable[[Answer], Awaitable[None]], config: StreamConfig

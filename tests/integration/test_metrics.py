@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import humanseg
 from humanseg.v1 import segmentation_pb2 as pb
 from support.server import RunningServer, running_server
 from support.stream import open_stream, open_stub, red_gradient
@@ -62,6 +63,10 @@ async def test_the_counts_are_what_was_sent(fresh: RunningServer) -> None:
         ("humanseg_sessions_total", (("outcome", "ok"),)): 2,
         ("humanseg_sessions_total", (("outcome", "config_missing"),)): 1,
         ("humanseg_sessions_limit", ()): 64,
+        ("humanseg_sessions_admitted_total", ()): 3,
+        ("humanseg_sessions_refused_total", (("reason", "too_many_sessions"),)): 0,
+        ("humanseg_build_info", (("version", humanseg.__version__),)): 1,
+        ("humanseg_write_seconds_count", ()): masks + 1 + broken + failing + 2,
         ("humanseg_ready", ()): 1,
         ("humanseg_first_mask_seconds_count", ()): 1,
         ("humanseg_batch_frames_count", (("model", "medium"),)): masks + 2,

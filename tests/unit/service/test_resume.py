@@ -1,8 +1,7 @@
-"""Resume tokens: what opens them, what does not, and that no bytes whatever bring the decoder down."""
+"""Resume tokens: what opens them, and what does not; `tests/fuzz/test_tokens.py` brings damaged ones."""
 
 import json
-import os
-import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ from support.clips import draw_clip
 SIZE = Size(64, 40)
 KEY = "k" * 32
 VERSIONS = {"medium": "v1", "large": "v1"}
-#: A short run in `make test`; `make fuzz` has 100,000.
-CASES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "10000"))
 
 
 def memory_of(model: str = "medium") -> FusionMemory:
@@ -75,7 +72,7 @@ def test_each_refusal_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert outcome(sealer(tmp_path, "x" * 32, KEY), token) is ResumeOutcome.RESUMED, "a key on its way out"
     assert outcome(sealer(tmp_path), token, model="large") is ResumeOutcome.OTHER_MODEL
     assert outcome(sealer(tmp_path, versions={"medium": "v2"}), token) is ResumeOutcome.OTHER_MODEL
-    now_s = __import__("time").time()
+    now_s = time.time()
     monkeypatch.setattr("service.resume.time.time", lambda: now_s + 61)
     assert outcome(ours, token) is ResumeOutcome.EXPIRED
     monkeypatch.setattr("service.resume.time.time", lambda: now_s - 20)
@@ -94,26 +91,6 @@ def test_keys_that_will_not_do(tmp_path: Path, holds: bytes) -> None:
     (tmp_path / "keys").write_bytes(holds)
     with pytest.raises(SecretFileError, match=str(tmp_path / "keys")):
         Keys(tmp_path / "keys")
-
-
-def test_any_bytes_are_opened_or_refused(tmp_path: Path) -> None:
-    """Damaged tokens, and contents that are signed all the same, as if a key had leaked."""
-    ours, key = sealer(tmp_path), KEY.encode()
-    token = token_of(ours)
-    content = token[:-32]
-    pick = random.Random(7)
-    seen = dict.fromkeys(ResumeOutcome, 0)
-    for case in range(CASES):
-        data = bytearray(token if case % 4 == 0 else content)
-        for _ in range(pick.randint(1, 3)):
-            at = pick.randrange(min(len(data), pick.choice([8, 300, len(data)])))
-            data[at : at + pick.randint(0, 3)] = pick.randbytes(pick.randint(0, 3))
-        if pick.random() < 0.1:
-            del data[pick.randrange(len(data)) :]
-        whole = bytes(data) if case % 4 == 0 else bytes(data) + _sign(key, bytes(data), "acme")
-        seen[outcome(ours, whole)] += 1
-    assert all(seen[reason] for reason in (ResumeOutcome.MALFORMED, ResumeOutcome.NOT_AUTHENTIC)), seen
-    assert seen[ResumeOutcome.RESUMED], "a changed pixel is no fault"
 
 
 @pytest.mark.parametrize(
