@@ -53,11 +53,12 @@ class Served(nn.Module):
         return torch.sigmoid(cast(Tensor, self.network(frames)))
 
 
-def sources_of(network: nn.Module) -> str:
-    """What the weights were learned from."""
+def sources_of(network: nn.Module, box_teacher: str) -> str:
+    """What the weights were learned from; ``box_teacher`` is the preset's, of which the model card says more."""
     encoder = getattr(network, "encoder", None)
+    boxes = "; COCO 2017 boxes filled with another segmenter's soft masks" if box_teacher else ""
     pretrained = f"; ImageNet weights of {encoder.variant.package}" if isinstance(encoder, EfficientNetLite) else ""
-    return SOURCES + pretrained
+    return SOURCES + boxes + pretrained
 
 
 def export(network: nn.Module, metadata: ModelMetadata, out: Path) -> float:
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             upright=Size(*canvases["upright"]),
             normalization="(x - 127) / 128, inside the graph",
             license=LICENSE,
-            sources=sources_of(network),
+            sources=sources_of(network, str(run.get("box_teacher", ""))),
             trained=f"{run['steps_done']} steps of batch {run['batch']}, validation mean IoU {run['best_iou']:.4f}",
         )
         options.out.parent.mkdir(parents=True, exist_ok=True)
