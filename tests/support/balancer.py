@@ -12,6 +12,19 @@ class Balancer:
     def __init__(self) -> None:
         self.port_behind = 0
         self.target = ""
+        self._relays: set[asyncio.Task[None]] = set()
+
+    async def aclose(self) -> None:
+        """Cut the connections that are open still: one left to the garbage collector fails whichever test runs then."""
+        for relay in self._relays:
+            relay.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Relay a connection that just came."""
+        relay = asyncio.create_task(self._relay(reader, writer))
+        self._relays.add(relay)
+        relay.add_done_callback(self._relays.discard)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -23,17 +36,22 @@ class Balancer:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(1 << 18):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    try:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 18):
+                writer.write(data)
+                await writer.drain()
+    finally:
+        writer.close()
 
 
 @asynccontextmanager
 async def running_balancer() -> AsyncIterator[Balancer]:
     balancer = Balancer()
-    server = await asyncio.start_server(balancer._relay, "127.0.0.1", 0)
+    server = await asyncio.start_server(balancer.connected, "127.0.0.1", 0)
     balancer.target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
-        yield balancer
+        try:
+            yield balancer
+        finally:
+            await balancer.aclose()

@@ -48,6 +48,14 @@ def test_a_token_is_that_of_its_tenant(tmp_path: Path) -> None:
     assert digest not in refusal(gate, ("authorization", f"Bearer {digest}")), "a hash is no token"
 
 
+def test_workers_share_the_streams_of_a_tenant_rounded_up(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(line(TOKEN, "acme", "5") + line(OTHER, "umbrella"))
+    gate = Gate(file, workers=4)
+    assert gate.tenant_of([("authorization", f"Bearer {TOKEN}")]) == Tenant("acme", 2)
+    assert gate.tenant_of([("authorization", f"Bearer {OTHER}")]) == Tenant("umbrella", 0), "0 is no limit"
+
+
 def test_without_a_file_anybody_may_call() -> None:
     assert Gate(None).tenant_of([]) is ANYBODY
 

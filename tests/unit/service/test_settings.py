@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, load_settings
+from service.settings import Settings, SettingsError, build_parser, load_settings
 
 
 def test_the_flag_wins_over_the_environment_and_that_over_the_default() -> None:
@@ -57,3 +57,11 @@ def test_the_message_limit_follows_from_the_largest_frame() -> None:
     assert settings.max_frame_bytes == 1920 * 1080 * 3
     assert settings.max_message_bytes > settings.max_frame_bytes
     assert Settings().max_frame_bytes >= 1920 * 1080 * 3, "1080p RGB must fit by default"
+
+
+def test_help_tells_files_from_folders() -> None:
+    text = " ".join(build_parser().format_help().split())
+    assert "--engine-cache DIR" in text
+    assert "--models DIR" in text
+    for name in ("tls-cert-file", "tls-key-file", "tls-client-ca-file", "auth-tokens-file", "resume-key-file"):
+        assert f"--{name} FILE" in text

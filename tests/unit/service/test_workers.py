@@ -2,9 +2,11 @@
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 
+from service.metrics import SupervisorMetrics
 from service.server import ListenError
 from service.settings import Settings
 from service.workers import LONGEST_DELAY_S, reserve_port, restart_delay_s, worker_settings
@@ -24,8 +26,21 @@ def test_threads_and_sessions_are_dealt_out(workers: int, runners: int, sessions
 
 
 def test_settings_travel_to_another_process_as_they_are() -> None:
-    settings = Settings(workers=2, degrade=False, drain_s=0.5, log_format="json")
+    files = {"tls_cert_file": Path("a/b.pem"), "engine_cache": Path("cache")}
+    settings = Settings(workers=2, degrade=False, drain_s=0.5, log_format="json", **files)
     assert Settings.from_plain(json.loads(json.dumps(settings.to_plain()))) == settings
+
+
+def test_it_is_ready_while_a_worker_is_and_nothing_stops() -> None:
+    metrics = SupervisorMetrics(2)
+    assert not metrics.is_ready
+    metrics.worker_is_ready(1, 1234)
+    assert metrics.is_ready
+    metrics.worker_is_gone(1)
+    assert not metrics.is_ready
+    metrics.worker_is_ready(0, 1235)
+    metrics.stop()
+    assert not metrics.is_ready
 
 
 def test_a_port_that_is_reserved_can_be_shared_by_those_who_mean_to() -> None:
