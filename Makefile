@@ -8,6 +8,9 @@ INPUT ?= benchmarks/clips/demo_signing_640x360.mp4
 OUT ?= out/demo
 PORT ?= 50051
 STUBS := humanseg/v1
+RTX := 1.7.1.116
+TENSORRT_11 := 11.4.0.106
+TENSORRT_10 := 10.16.1.11
 
 export GRPC_VERBOSITY ?= ERROR
 # glibc gives every large message back to the kernel and faults it in again, at half of the server's CPU time
@@ -15,7 +18,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow check format proto proto-check bench fuzz soak image clean
+.PHONY: help demo serve test test-slow check rtx-check trt-types format proto proto-check bench fuzz soak image clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +54,28 @@ check: .venv/dev.stamp proto-check  ## format, lint, types, imports, proto
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
+
+# NVIDIA's packages lie apart under build/, never in .venv: `make check` and `make test` run without them.
+build/rtx.stamp: Makefile .venv/dev.stamp
+	@echo "fetching TensorRT-RTX (91 MiB)"
+	@rm -rf build/rtx
+	@$(PIP) --no-deps --target build/rtx tensorrt-rtx==$(RTX) tensorrt-rtx-cu13==$(RTX) tensorrt-rtx-cu13-libs==$(RTX) tensorrt-rtx-cu13-bindings==$(RTX)
+	@touch $@
+
+build/stubs.stamp: Makefile tests/types/tensorrt_stubs.py build/rtx.stamp
+	@rm -rf build/bindings-11 build/bindings-10 build/stubs-11 build/stubs-10 build/stubgen
+	@$(PIP) --no-deps --target build/bindings-11 tensorrt-cu13-bindings==$(TENSORRT_11)
+	@$(PIP) --no-deps --target build/bindings-10 tensorrt-cu13-bindings==$(TENSORRT_10)
+	@$(PIP) --no-deps --target build/stubgen pybind11-stubgen==3.0.0
+	@for version in 11 10; do PYTHONPATH=build/stubgen $(BIN)/python tests/types/tensorrt_stubs.py build/stubs-$$version tensorrt_bindings build/bindings-$$version $$version && PYTHONPATH=build/stubgen $(BIN)/python tests/types/tensorrt_stubs.py build/stubs-$$version tensorrt_rtx_bindings build/rtx || exit 1; done
+	@touch $@
+
+rtx-check: build/rtx.stamp  ## build the shipped models with TensorRT-RTX, which needs no GPU
+	PYTHONPATH=build/rtx $(BIN)/python -c "import tensorrt_rtx"
+	PYTHONPATH=build/rtx $(BIN)/python -m pytest tests/rtx
+
+trt-types: build/stubs.stamp  ## types of the TensorRT modules against NVIDIA's bindings of 11 and 10
+	$(BIN)/python -m pytest tests/types
 
 format: .venv/dev.stamp  ## put the code into form
 	$(BIN)/ruff format .

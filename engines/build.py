@@ -51,6 +51,8 @@ class Target:
     driver: str
     device: str
     """For the report."""
+    is_here: bool
+    """Whether the engine can be tried on this machine."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             build = partial(_build, api, network, key, checked.metadata, options.cache)
             loaded = PlanCache(options.cache).load_or_build(key, build, partial(print, flush=True))
-            figures = measure_on_gpu(checked, key, options.cache) if flavor is Flavor.TENSORRT else None
+            figures = measure_on_gpu(checked, key, options.cache) if target.is_here else None
             write_report(options.cache, BuildReport(key, target.device, loaded, parity, figures))
     except EngineUnavailableError as error:
         return _fail(str(error), 2)
@@ -145,7 +147,9 @@ def _machine(flavor: Flavor, capabilities: tuple[str, ...] | None) -> tuple[Tens
         EngineUnavailableError: naming all that is missing and how to get it.
     """
     if flavor is Flavor.TENSORRT_RTX and capabilities:
-        return open_api(flavor), [Target(one, ANY_DRIVER, "none, built ahead of time") for one in capabilities]
+        return open_api(flavor), [
+            Target(one, ANY_DRIVER, "none, built ahead of time", is_here=False) for one in capabilities
+        ]
     missing = []
     outcome = probe()
     targets = []
@@ -173,7 +177,7 @@ def _target(flavor: Flavor, outcome: ProbeOutcome) -> Target:
         )
     capability = ".".join(map(str, device.compute_capability))
     driver = ANY_DRIVER if flavor is Flavor.TENSORRT_RTX else str(outcome.cuda_version)
-    return Target(capability, driver, f"{device.name}, driver {outcome.driver_version}")
+    return Target(capability, driver, f"{device.name}, driver {outcome.driver_version}", is_here=True)
 
 
 def _in_precision(checked: CheckedModel, precision: Precision) -> tuple[bytes, HalfParity | None]:

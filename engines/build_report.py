@@ -20,7 +20,8 @@ from humanseg.vision.arrays import Batch
 GRAIN_PX = 16
 #: Mean absolute difference of alpha to the CPU in float32.
 TOLERANCES = {Precision.FP32: 0.002, Precision.FP16: 0.01}
-ENGINES = {Precision.FP16: "tensorrt", Precision.FP32: "tensorrt-fp32"}
+#: Behind the flavor in the name of the engine that serves it (`engines.registry`).
+SUFFIXES = {Precision.FP16: "", Precision.FP32: "-fp32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class BuildReport:
     half: HalfParity | None
     """What half precision does to the model, computed on the CPU; None where nothing was converted."""
     on_gpu: Figures | None
-    """None for TensorRT-RTX, which has no runner here."""
+    """None where the engine is for a GPU that is not here."""
 
     def to_json(self) -> dict[str, object]:
         """As plain JSON values."""
@@ -88,9 +89,8 @@ def measure_on_gpu(checked: CheckedModel, key: PlanKey, plans: Path) -> Figures:
         EngineError: it cannot be served, or answers something else.
     """
     try:
-        runner = open_runner(
-            ENGINES[key.precision], checked.path, max_batch=key.buckets[-1], concurrency=1, plans=plans
-        )
+        engine = f"{key.flavor}{SUFFIXES[key.precision]}"
+        runner = open_runner(engine, checked.path, max_batch=key.buckets[-1], concurrency=1, plans=plans)
     except EngineUnavailableError as error:
         return {"not measured": str(error)}
     reference = open_runner(DEFAULT_ENGINE, checked.path, max_batch=1, concurrency=1)

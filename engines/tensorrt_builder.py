@@ -93,7 +93,7 @@ def build_plan(
         raise BuildCancelled("the build was stopped; nothing was written")
     if plan is None:
         raise BuildError(f"{api.flavor} {api.version} did not build {key.model}: {messages.reason}")
-    content = bytes(plan)
+    content = _bytes(plan)
     if timing_cache and api.flavor is Flavor.TENSORRT:
         _write_timing(config, timing_cache)
     return BuiltPlan(content, tensors, _flags(api, config), time.monotonic() - began)
@@ -116,7 +116,7 @@ def _tensors(network: "trt.INetworkDefinition") -> tuple[PlanTensor, ...]:
     ports = [("INPUT", network.get_input(index)) for index in range(network.num_inputs)]
     ports += [("OUTPUT", network.get_output(index)) for index in range(network.num_outputs)]
     return tuple(
-        PlanTensor(tensor.name, mode, tensor.dtype.name, tuple(int(side) for side in tensor.shape))
+        PlanTensor(tensor.name, mode, tensor.dtype.name, _sizes(tensor.shape))
         for mode, tensor in ports
         if tensor is not None
     )
@@ -155,7 +155,8 @@ def _add_profiles(
     for index, wanted in enumerate(key.profiles):
         profile = builder.create_optimization_profile()
         shape = wanted.shape(channels)
-        profile.set_shape(frames, shape, shape, shape)
+        dims = cast("trt.Dims", shape)  # converted by the binding, which its types do not say
+        profile.set_shape(frames, dims, dims, dims)
         if not profile or config.add_optimization_profile(profile) != index:
             raise BuildError(f"profile {index} of {shape} was refused: {messages.reason}")
 
@@ -177,4 +178,13 @@ def _read_timing(config: "trt.IBuilderConfig", path: Path, messages: Messages) -
 def _write_timing(config: "trt.IBuilderConfig", path: Path) -> None:
     cache = config.get_timing_cache()
     if cache is not None:
-        write_whole(path, bytes(cache.serialize()))
+        write_whole(path, _bytes(cache.serialize()))
+
+
+def _bytes(memory: "trt.IHostMemory") -> bytes:
+    """Its buffer, whole. Not by memoryview: that claims items of four bytes."""
+    return bytes(cast("bytes", memory))
+
+
+def _sizes(dims: "trt.Dims") -> tuple[int, ...]:
+    return tuple(int(dims[index]) for index in range(len(dims)))

