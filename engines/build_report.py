@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.gpu_measure import Figures, parity, wall_times
+from engines.gpu_measure import TOLERANCES, Figures, parity, wall_times
 from engines.half_emulation import HalfParity
 from engines.metadata import ModelMetadata
 from engines.onnx_checks import CheckedModel
@@ -18,8 +18,6 @@ from humanseg.vision.arrays import Batch
 
 #: Size of the squares in the noise that engines are judged on, as in `train.export`.
 GRAIN_PX = 16
-#: Mean absolute difference of alpha to the CPU in float32.
-TOLERANCES = {Precision.FP32: 0.002, Precision.FP16: 0.01}
 #: Behind the flavor in the name of the engine that serves it (`engines.registry`).
 SUFFIXES = {Precision.FP16: "", Precision.FP32: "-fp32"}
 

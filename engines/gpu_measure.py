@@ -11,9 +11,12 @@ import numpy as np
 
 from engines.cuda import Cuda, DeviceMemoryError
 from engines.gpu_pipeline import GpuPipeline
+from engines.plan import Precision
 from engines.runner import EngineFailedError, Runner
 from humanseg.vision.arrays import AlphaBatch, Batch, Size
 
+#: Mean absolute difference of alpha to the CPU in float32.
+TOLERANCES = {Precision.FP32: 0.002, Precision.FP16: 0.01}
 WARM_RUNS, RUNS = 20, 300
 CALLERS = 4
 #: Memory is taken by halves down to this piece.

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from engines.cuda import Cuda, CudaPackage, DeviceMemoryError, open_cuda
-from engines.gpu_measure import Figures, endure, latency, parity, take_all_memory, wall_times
+from engines.gpu_measure import TOLERANCES, Figures, endure, latency, parity, take_all_memory, wall_times
 from engines.gpu_pipeline import GpuPipeline
 from engines.gpu_requirements import require_gpu
 from engines.gpu_runner import GpuRunner
@@ -38,8 +38,6 @@ CLIP_STEP = 5
 REQUESTS = 10_000
 #: Drivers and libraries keep some memory of their own; a leak of one frame a request would be a hundred times this.
 LEAK_BYTES = 32 << 20
-#: Mean absolute difference of alpha.
-TOLERANCES = {Precision.FP32: 0.002, Precision.FP16: 0.01}
 #: Exit status of `engines.build` where the machine lacks something.
 BUILD_NEEDS_MORE = 2
 VARIANTS = (FP16, FP32, RTX_FP16, RTX_FP32)

@@ -104,11 +104,12 @@ class GpuPipeline:
         with self._state:
             self._closed = True
             idle = self._state.wait_for(lambda: not self._running, ANSWER_TIMEOUT_S)
-        if not idle:
-            LOGGER.error("a GPU does not answer; its memory is left to the end of the process")
-            return
-        self._jobs.put(None)
-        self._owner.join()
+        if idle:
+            self._jobs.put(None)
+            self._owner.join(ANSWER_TIMEOUT_S)
+        if self._owner.is_alive():
+            # Its threads hang in the driver, and end with the process.
+            LOGGER.error("GPU %d does not answer; its memory is freed when the process ends", self._cuda.device)
 
     def _run(self, batch: Batch, *, timed: bool) -> tuple[AlphaBatch, GpuTimes | None]:
         count = len(batch)
