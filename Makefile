@@ -73,7 +73,7 @@ build/stubs.stamp: Makefile tests/types/tensorrt_stubs.py build/rtx.stamp
 
 rtx-check: build/rtx.stamp  ## build the shipped models with TensorRT-RTX, which needs no GPU
 	PYTHONPATH=build/rtx $(BIN)/python -c "import tensorrt_rtx"
-	PYTHONPATH=build/rtx $(BIN)/python -m pytest tests/rtx
+	PYTHONPATH=build/rtx $(BIN)/python -m pytest tests/rtx tests/unit/engines/test_tensorrt_program.py
 
 trt-types: build/stubs.stamp  ## types of the TensorRT modules against NVIDIA's bindings of 11 and 10
 	$(BIN)/python -m pytest tests/types
