@@ -61,20 +61,23 @@ def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
     folder = tmp_path / "engines"
     with started(folder) as first, started(folder) as second:
         # Either may be first; the other is told to wait before the build can end.
-        builder, waiter = (first, second) if _begins(first, folder) else (second, first)
-        read_to(waiter, WAITING)
+        if _begins(first):
+            builder, waiter = first, second
+            read_to(waiter, WAITING)
+        else:
+            builder, waiter = second, first
         assert builder.communicate("", timeout=limit_s(60))[0].splitlines()[-1] == "built True"
         assert waiter.communicate("", timeout=limit_s(60))[0] == "found True\n"
     assert builds(folder) == 1
 
 
-def _begins(process: "subprocess.Popen[str]", folder: Path) -> bool:
-    """Whether this process is the one that builds, by the first line that it prints."""
+def _begins(process: "subprocess.Popen[str]") -> bool:
+    """Whether this process is the one that builds, and not the one that waits; read up to the line that says so."""
     assert process.stdout
-    if process.stdout.readline() == WAITING:
-        return False
-    read_to(process, "begun\n")
-    return True
+    for line in process.stdout:
+        if line in ("begun\n", WAITING):
+            return line != WAITING
+    raise AssertionError(f"said neither: {process.stderr.read() if process.stderr else ''}")
 
 
 def test_a_builder_that_is_killed_lets_the_next_one_in(tmp_path: Path) -> None:
