@@ -72,6 +72,9 @@ def _plot_tradeoff(rows: Sequence[Row], path: Path) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
     # Symmetric logarithm: EMA loses tens of points where people are fast.
     axes.set_xscale("symlog", linthresh=0.5)
+    ticks = [-10, -3, -1, -0.3, 0, 0.3, 1]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_ylim(-100, 60)
     axes.set_xlabel("IoU against OFF, points (a dot a kind of clip)")
     axes.set_ylabel("flicker against OFF, %")

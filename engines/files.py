@@ -7,7 +7,7 @@ from pathlib import Path
 from engines.runner import EngineError, ModelFileError
 
 #: Of an engine's own words: ONNX Runtime lists half a page where an operator is unknown.
-_MOST_CHARACTERS = 300
+_MOST_CHARACTERS = 500
 
 
 def read_model_file(path: Path) -> bytes:

@@ -19,6 +19,8 @@ SIZES = st.builds(Size, st.integers(1, 130), st.integers(1, 130))
 CLIP_SIZE = Size(160, 96)
 #: How far a scene may be moved before its end comes into sight.
 MARGIN_PX = 24
+#: How far a whole picture of this size may jump from one frame to the next; what jumps further may be another scene.
+FOLLOWED_PX = 10.0
 LEVELS = st.sampled_from([TemporalFusion.LOW, TemporalFusion.HIGH])
 SEEDS = st.integers(0, 2**32 - 1)
 STEPS = st.lists(
@@ -268,11 +270,13 @@ def test_sessions_never_share_state(order: list[int], level: TemporalFusion, see
 def test_frames_dropped_in_between_do_not_break_it(
     seed: int, level: TemporalFusion, fps: float, seen: list[bool], period_s: float, start_us: int
 ) -> None:
-    """At any rate, with any of the frames missing: only a gap of more than half a second starts anew, and the fused
-    mask of a swaying scene is nearer to the truth than the network's own.
+    """At any rate, with any of the frames missing: only a gap of more than half a second, or a jump that the flow
+    cannot follow, starts anew, and without such jumps the fused mask of a swaying scene is nearer to the truth than the
+    network's own.
     """
     scene, state = Scene(seed), FusionState()
     last_us: int | None = None
+    last_x_px, largest_jump_px = 0.0, 0.0
     raw_errors, fused_errors = [], []
     for number, is_seen in enumerate(seen):
         if not is_seen:
@@ -286,12 +290,15 @@ def test_frames_dropped_in_between_do_not_break_it(
             assert reason is ResetReason.FIRST_FRAME
         elif time_us - last_us > LONGEST_GAP_US:
             assert reason is ResetReason.TIME
+        elif abs(x_px - last_x_px) > FOLLOWED_PX and reason is ResetReason.SCENE:
+            assert np.array_equal(fused, noisy), "nothing of the past is left"
         else:
             assert reason is None
             raw_errors.append(float(np.abs(noisy - truth).mean()))
             fused_errors.append(float(np.abs(fused - truth).mean()))
-        last_us = time_us
-    assume(len(raw_errors) >= 4)
+            largest_jump_px = max(largest_jump_px, abs(x_px - last_x_px))
+        last_us, last_x_px = time_us, x_px
+    assume(len(raw_errors) >= 4 and largest_jump_px <= FOLLOWED_PX)
     assert np.mean(fused_errors) < np.mean(raw_errors)
 
 
