@@ -178,7 +178,7 @@ def run(options: argparse.Namespace, command: list[str], console: Console) -> No
     try:
         plans += openvino_plans(options.model, options.threads, frames)
     except EngineUnavailableError as error:
-        console.print(f"without OpenVINO: {error}", highlight=False)
+        console.print(f"without OpenVINO: {error}", highlight=False, markup=False)
     machine = describe()
     for plan in plans:
         plan.run(frames[: plan.batch])  # memory, before anything counts

@@ -186,7 +186,7 @@ def print_report(results: Sequence[Result], batches: Sequence[int], console: Con
     console.print(by_batch)
     for result in results:
         if result.unavailable is not None:
-            console.print(f"{result.engine} cannot run here: {result.unavailable}", highlight=False)
+            console.print(result.unavailable, highlight=False, markup=False)  # names extras in brackets
 
 
 def run(options: argparse.Namespace, command: list[str], console: Console) -> None:
