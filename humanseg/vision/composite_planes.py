@@ -264,7 +264,7 @@ def _mix_into(
         np.take(table, soft.levels) if plane.ndim == 2 else np.take(table, soft.levels)[:, None]
         for table in (_OF_FRAME, _OF_PERSON, _OF_ROOM, _OF_BACKGROUND)
     )
-    mixed: Field = of_frame * soft.of(plane)
+    mixed = np.multiply(of_frame, soft.of(plane), dtype=np.float32)
     mixed += of_person * soft.of_smooth(person, channels)
     mixed -= of_room * soft.of_smooth(room, channels)
     mixed += of_background * soft.of(out)
