@@ -11,7 +11,7 @@ from humanseg.v1 import segmentation_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class BlurBackground:
-    """The room itself, out of focus; sigma is ``radius_ratio`` times the frame's height, 0.02 to 0.2."""
+    """The room itself, out of focus; sigma is ``radius_ratio`` times the frame's height, 0.03 to 0.2."""
 
     radius_ratio: float = 0.036
 

@@ -552,7 +552,7 @@ class Composite(message.Message):
 
         RADIUS_PERCENT_FIELD_NUMBER: builtins.int
         radius_percent: builtins.float
-        """Sigma of the blur in percent of the frame's height, 2 to 20; 0 (default): 3.6. Less would hide nothing."""
+        """Sigma of the blur in percent of the frame's height, 3 to 20; 0 (default): 3.6. Less would hide nothing."""
         def __init__(
             self,
             *,

@@ -218,8 +218,8 @@ async def test_masks_and_pictures_alternate_in_one_stream(client: SegmentationCl
 
 
 BAD: list[tuple[SessionConfig, str, str]] = [
-    (config(BlurBackground(0.5)), "config.composite.blur.radius_percent", "50 is out of range, allowed are 2 to 20"),
-    (config(BlurBackground(0.001)), "config.composite.blur.radius_percent", "allowed are 2 to 20"),
+    (config(BlurBackground(0.5)), "config.composite.blur.radius_percent", "50 is out of range, allowed are 3 to 20"),
+    (config(BlurBackground(0.001)), "config.composite.blur.radius_percent", "allowed are 3 to 20"),
     (config(BlurBackground(float("nan"))), "config.composite.blur.radius_percent", "nan is out of range"),
     (config(ColorBackground(0, 256, 0)), "config.composite.color", "(0, 256, 0) is out of range, allowed are 0 to 255"),
     (config(ImageBackground(image_id="beach")), "config.composite.image_id", "'beach' is not known in this stream"),
