@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ModelList,
         Notice,
         NoticeReason,
+        PictureAnswer,
         ResumeOutcome,
         ResumePoint,
         Segmented,
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
         StateReset,
     )
     from humanseg.client import ClientOptions, SegmentationClient
+    from humanseg.composite_config import (
+        BlurBackground,
+        ColorBackground,
+        Composite,
+        ImageBackground,
+        TransparentBackground,
+    )
     from humanseg.errors import (
         AccessDeniedError,
         CallCancelledError,
@@ -71,9 +79,13 @@ _MODULES = {
     "humanseg.access": ("TlsFiles",),
     "humanseg.answers": (
         "Accepted", "Answer", "DropReason", "Dropped", "Estimated", "Limits", "MaskAnswer", "ModelInfo", "ModelList",
-        "Notice", "NoticeReason", "ResumeOutcome", "ResumePoint", "Segmented", "StageTimes", "StateReset",
+        "Notice", "NoticeReason", "PictureAnswer", "ResumeOutcome", "ResumePoint", "Segmented", "StageTimes",
+        "StateReset",
     ),
     "humanseg.client": ("ClientOptions", "SegmentationClient"),
+    "humanseg.composite_config": (
+        "BlurBackground", "ColorBackground", "Composite", "ImageBackground", "TransparentBackground",
+    ),
     "humanseg.errors": (
         "AccessDeniedError", "CallCancelledError", "ClientTooSlowError", "DeadlineError", "FieldViolation",
         "FrameDroppedError", "InvalidRequestError", "LimitExceededError", "OverloadedError", "PictureError",
@@ -94,9 +106,12 @@ __all__ = [
     "Accepted",
     "AccessDeniedError",
     "Answer",
+    "BlurBackground",
     "CallCancelledError",
     "ClientOptions",
     "ClientTooSlowError",
+    "ColorBackground",
+    "Composite",
     "DeadlineError",
     "Degradation",
     "DropReason",
@@ -107,6 +122,7 @@ __all__ = [
     "FrameDroppedError",
     "FrameError",
     "FramePolicy",
+    "ImageBackground",
     "InvalidRequestError",
     "LimitExceededError",
     "Limits",
@@ -118,6 +134,7 @@ __all__ = [
     "Notice",
     "NoticeReason",
     "OverloadedError",
+    "PictureAnswer",
     "PictureError",
     "PixelFormat",
     "ProtocolError",
@@ -140,6 +157,7 @@ __all__ = [
     "TemporalFusion",
     "TimedFrame",
     "TlsFiles",
+    "TransparentBackground",
     "UnknownModelError",
 ]
 

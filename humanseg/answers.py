@@ -7,10 +7,14 @@ import enum
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 from google.protobuf.descriptor import EnumDescriptor
+from numpy.typing import NDArray
 
+from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.masks import MaskEncoding, decode_mask
-from humanseg.proto_enums import MASK_ENCODING
+from humanseg.pictures import unpack_picture
+from humanseg.proto_enums import MASK_ENCODING, PIXEL_FORMAT
 from humanseg.session_config import SessionConfig
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Alpha8, Size
@@ -157,6 +161,32 @@ class Estimated:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureAnswer:
+    """A frame's people before the background of `SessionConfig.composite`, lying as the frame was sent.
+
+    ``data`` is a raw picture or a file of ``pixel_format``; `array` has raw ones as numpy. ``reset`` as in
+    `MaskAnswer`.
+    """
+
+    frame_id: int
+    capture_time_us: int
+    data: bytes
+    pixel_format: PixelFormat
+    size: Size
+    reset: StateReset | None
+    times: StageTimes
+    degrade_level: int = 0
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """RGB24, BGR24: (H, W, 3); I420, NV12: (H * 3 / 2, W), flat for odd sizes; files: their bytes, flat. Read-only.
+
+        As `SegmentationStream.send` takes them.
+        """
+        return unpack_picture(self.data, self.pixel_format, self.size)
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """A frame without a mask: why, and the same in words."""
 
@@ -195,7 +225,7 @@ class ResumePoint:
 
 
 #: What iterating over a stream yields.
-Answer = Accepted | MaskAnswer | Estimated | Dropped | Notice
+Answer = Accepted | MaskAnswer | PictureAnswer | Estimated | Dropped | Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +287,10 @@ def read_segmented(message: pb.SegmentResponse) -> Segmented:
     return Segmented(alpha8, _read_model(message.model), _read_times(message.times))
 
 
-def _read_result(message: pb.FrameResult) -> MaskAnswer | Estimated | Dropped:
+def _read_result(message: pb.FrameResult) -> MaskAnswer | PictureAnswer | Estimated | Dropped:
     times = _read_times(message.times)
+    if message.outcome == pb.FRAME_OUTCOME_PICTURE:
+        return _read_picture(message, times)
     if message.outcome not in (pb.FRAME_OUTCOME_MASK, pb.FRAME_OUTCOME_ESTIMATE):
         reason = _member(DropReason, pb.DropReason.DESCRIPTOR, message.drop_reason)
         return Dropped(message.frame_id, message.capture_time_us, reason, message.drop_detail, times)
@@ -269,6 +301,17 @@ def _read_result(message: pb.FrameResult) -> MaskAnswer | Estimated | Dropped:
         return Estimated(message.frame_id, message.capture_time_us, alpha8, times, message.degrade_level)
     reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None
     return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times, message.degrade_level)
+
+
+def _read_picture(message: pb.FrameResult, times: StageTimes) -> PictureAnswer:
+    pixel_format = PIXEL_FORMAT.choice(message.picture_format)
+    size, data = Size(message.picture_width, message.picture_height), message.picture
+    if pixel_format is None or not (pixel_format.compressed or len(data) == frame_bytes(pixel_format, size)):
+        raise ValueError(f"picture of {len(data)} bytes is none of format {message.picture_format} and {size}")
+    reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None
+    return PictureAnswer(
+        message.frame_id, message.capture_time_us, data, pixel_format, size, reset, times, message.degrade_level
+    )
 
 
 def _read_times(message: pb.StageTimes) -> StageTimes:

@@ -41,6 +41,18 @@ def pack_picture(picture: PictureLike, pixel_format: PixelFormat, size: Size) ->
     return PackedPicture(picture.tobytes(), _array_size(picture.shape, pixel_format))
 
 
+def unpack_picture(data: bytes, pixel_format: PixelFormat, size: Size) -> NDArray[np.uint8]:
+    """The array that `pack_picture` makes such bytes of; flat for files, and for I420 and NV12 of odd sizes. A view."""
+    flat = np.frombuffer(data, np.uint8)
+    match pixel_format:
+        case PixelFormat.RGB24 | PixelFormat.BGR24:
+            return flat.reshape(*size.shape, 3)
+        case PixelFormat.I420 | PixelFormat.NV12 if size.width % 2 == size.height % 2 == 0:
+            return flat.reshape(size.height * 3 // 2, size.width)
+        case _:
+            return flat
+
+
 def check_byte_limit(data: bytes, max_frame_bytes: int) -> None:
     """Refuse what the server would refuse, before it is sent.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
+from humanseg.composite_config import Composite
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
 from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
@@ -42,6 +43,7 @@ class SessionConfig:
             leaves it to the server.
         resume_interval_s: how often, at least 1, the server tells where another stream could go on
             (`SegmentationStream.resume_point`); 0 for only when it is about to end this one.
+        composite: finished pictures (`PictureAnswer`) instead of masks; goes with no mask_size, PNG masks or estimates.
         estimates: SUPERSEDED asks for an estimate (`Estimated`) of the mask of a frame that NEWEST would drop.
     """
 
@@ -59,6 +61,7 @@ class SessionConfig:
     frame_deadline_s: float | None = None
     degradation: Degradation | None = None
     resume_interval_s: float = 0.0
+    composite: Composite | None = None
 
     def __post_init__(self) -> None:
         # A plain (width, height) is welcome; what is out of range is for the server to name.
@@ -90,6 +93,7 @@ class SessionConfig:
             estimates=ESTIMATES.number(self.estimates),
             degradation=DEGRADATION.number(self.degradation),
             resume_interval=_duration(self.resume_interval_s),
+            composite=None if self.composite is None else self.composite.to_message(),
         )
         if self.frame_deadline_s is not None:
             message.frame_deadline.FromMicroseconds(round(self.frame_deadline_s * 1e6))
@@ -119,6 +123,7 @@ class SessionConfig:
             if message.HasField("frame_deadline")
             else None,
             resume_interval_s=message.resume_interval.ToTimedelta().total_seconds(),
+            composite=Composite.from_message(message.composite) if message.HasField("composite") else None,
         )
 
 

@@ -18,7 +18,18 @@ from typing import Any, Self, TypeVar
 import grpc
 from grpc import aio
 
-from humanseg.answers import Accepted, Answer, Dropped, Estimated, Limits, MaskAnswer, ResumePoint, read_answer
+from humanseg.answers import (
+    Accepted,
+    Answer,
+    Dropped,
+    Estimated,
+    Limits,
+    MaskAnswer,
+    PictureAnswer,
+    ResumePoint,
+    read_answer,
+)
+from humanseg.composite_config import ImagesSent
 from humanseg.errors import (
     CallCancelledError,
     CallStatus,
@@ -78,6 +89,7 @@ class SegmentationStream:
         self._resume = resume
         self._metadata = metadata
         self._resume_point: ResumePoint | None = None
+        self._images_sent = ImagesSent()
         self._connection: _Connection | None = None
         self._accepted: Accepted | None = None
         self._answers: deque[Answer] = deque()
@@ -211,7 +223,7 @@ class SegmentationStream:
         """
         async with self._sending:
             self._raise_if_over()
-            await self._write(pb.StreamSegmentRequest(config=config.to_message()))
+            await self._write_config(config.to_message(), config)
             self._config = config
 
     async def finish(self) -> None:
@@ -271,7 +283,7 @@ class SegmentationStream:
         config = self._config.to_message()
         if self._resume is not None:
             config.resume_token = self._resume.token
-        writing = asyncio.create_task(self._write(pb.StreamSegmentRequest(config=config)))
+        writing = asyncio.create_task(self._write_config(config, self._config))
         try:
             await asyncio.wait([writing, reader], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -279,6 +291,12 @@ class SegmentationStream:
             await asyncio.wait([writing])
         if not writing.cancelled():
             writing.result()
+
+    async def _write_config(self, message: pb.SessionConfig, config: SessionConfig) -> None:
+        """Write a config, after the image that it needs."""
+        if (image := self._images_sent.before(config.composite)) is not None:
+            await self._write(image)
+        await self._write(pb.StreamSegmentRequest(config=message))
 
     async def _read(self, call: "StreamCall", final_status: "_FinalStatus") -> None:
         """Take the answers until the call ends, and say how it ended. Whatever happens, nobody is left waiting."""
@@ -328,7 +346,7 @@ class SegmentationStream:
                 is_first, self._accepted = self._accepted is None, answer
                 if not is_first:
                     self._answers.append(answer)
-            case MaskAnswer() | Estimated() | Dropped():
+            case MaskAnswer() | PictureAnswer() | Estimated() | Dropped():
                 self._unanswered -= 1
                 self._answers.append(answer)
             case _:

@@ -28,6 +28,7 @@ from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
+from service.composite_messages import composite_message, requested_composite
 from service.pipeline import EncodedMask, PictureTask
 from service.resume import ResumeOutcome
 from service.settings import Settings
@@ -91,6 +92,7 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
         resume_token=message.resume_token,
         # By hand: the message's own conversion raises on durations of more than ten thousand years.
         resume_interval_s=message.resume_interval.seconds + message.resume_interval.nanos * 1e-9,
+        composite=requested_composite(message.composite, unknown) if message.HasField("composite") else None,
     )
     if unknown:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
@@ -169,6 +171,7 @@ def frame_task(entry: FrameEntry) -> PictureTask:
         estimates=entry.config.estimates,
         capture_time_us=entry.capture_time_us,
         exif=False,
+        composite=entry.config.composite,
     )
 
 
@@ -208,13 +211,15 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         degradation=DEGRADATION.number(config.degradation),
         frame_deadline=None if deadline_ns is None else duration(deadline_ns * 1e-9),
         resume_interval=duration(config.resume_interval_s) if config.resume_interval_s else None,
+        composite=None if config.composite is None else composite_message(config.composite),
     )
 
 
 def mask_message(entry: FrameEntry, mask: EncodedMask, clock: StageClock, level: int) -> pb.StreamSegmentResponse:
-    """All about a frame's mask but its bytes."""
+    """All about a frame's mask, or the picture made with it, but its bytes."""
     response = pb.StreamSegmentResponse()
-    _fill_result(response.result, entry, pb.FRAME_OUTCOME_MASK, mask, clock, level)
+    outcome = pb.FRAME_OUTCOME_MASK if mask.picture_format is None else pb.FRAME_OUTCOME_PICTURE
+    _fill_result(response.result, entry, outcome, mask, clock, level)
     return response
 
 
@@ -236,8 +241,12 @@ def _fill_result(
     result.frame_id = entry.frame_id
     result.capture_time_us = entry.capture_time_us
     result.outcome = outcome
-    result.mask_encoding = MASK_ENCODING.number(mask.encoding)
-    result.mask_width, result.mask_height = mask.size
+    if mask.picture_format is None:
+        result.mask_encoding = MASK_ENCODING.number(mask.encoding)
+        result.mask_width, result.mask_height = mask.size
+    else:
+        result.picture_format = PIXEL_FORMAT.number(mask.picture_format)
+        result.picture_width, result.picture_height = mask.size
     result.degrade_level = level
     result.reset = _STATE_RESET.number(mask.reset)
     _fill_times(result.times, clock)

@@ -32,6 +32,7 @@ from service.session import (
     EstimateAnswer,
     Incoming,
     MaskAnswer,
+    ReceivedImage,
     ResumeAnswer,
     Session,
     SessionTimeouts,
@@ -268,8 +269,12 @@ async def _incoming(requests: AsyncIterator[CutRequest]) -> AsyncIterator[Incomi
                 yield converters.received_frame(request.message.frame, request.picture)
             case "config":
                 yield converters.requested_config(request.message.config)
+            case "background_image":
+                image = request.message.background_image
+                yield ReceivedImage(image.image_id, image.file)
             case _:
-                message = "a message without config or frame (or with a field of a newer release); set one of them"
+                wanted = "config, frame or background_image"
+                message = f"a message without {wanted} (or with a field of a newer release); set one of them"
                 raise ProtocolViolation(Reason.MESSAGE_EMPTY, message, fields=[("message", message)])
 
 

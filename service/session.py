@@ -18,6 +18,7 @@ from humanseg.options import Estimates, FramePolicy
 from humanseg.vision.decode import DecodeError
 from service import log
 from service.admission import Admission
+from service.composite_messages import decode_image
 from service.converters import frame_task
 from service.degrade import Fate, Ladder, rungs
 from service.dispatcher import Dispatcher, DispatcherClosed, FrameLate
@@ -134,7 +135,17 @@ class ResumeAnswer:
 
 
 Answer = AcceptAnswer | ResumeAnswer | NoticeEntry | DegradeEntry | MaskAnswer | EstimateAnswer | DropAnswer
-Incoming = RequestedConfig | ReceivedFrame
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedImage:
+    """A background image as the client sent it: a file that nobody has looked into yet."""
+
+    image_id: str
+    file: bytes
+
+
+Incoming = RequestedConfig | ReceivedFrame | ReceivedImage
 
 
 class Session:
@@ -247,6 +258,8 @@ class Session:
             if isinstance(message, ReceivedFrame):
                 self._protocol.receive_frame(message, now_ns)
                 self.frames += 1
+            elif isinstance(message, ReceivedImage):
+                await self._take_image(message)
             else:
                 self._protocol.receive_config(message)
                 self._ask_for_capacity(now_ns)
@@ -262,6 +275,14 @@ class Session:
                 self._last_message_ns = time.monotonic_ns()
         self._protocol.close_input()
         self._work_ready.set()
+
+    async def _take_image(self, image: ReceivedImage) -> None:
+        """Raises CallError where it is not acceptable; nothing more is read meanwhile."""
+        self._protocol.require_room_for_image(image.image_id)
+        decoded = await asyncio.to_thread(decode_image, image.image_id, image.file, self._protocol.limits)
+        if self._protocol.state is not State.CLOSED:
+            self._protocol.receive_image(decoded)
+        self._last_message_ns = time.monotonic_ns()
 
     def _ask_for_capacity(self, now_ns: int) -> None:
         """Raises CallError (OVERLOADED) where this session's config makes it a live stream that does not fit."""

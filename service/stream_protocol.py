@@ -14,7 +14,7 @@ reading, so that HTTP/2 holds the client back.
 
 import enum
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,14 @@ from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
+from service.compositing import (
+    IMAGES_LIMIT,
+    BackgroundImage,
+    CompositePlan,
+    RequestedComposite,
+    check_composite,
+    image_complaint,
+)
 
 #: Frames that may wait under policy EVERY: one being read while one is worked on keeps the engine busy.
 EVERY_WAITING = 2
@@ -169,6 +177,7 @@ class RequestedConfig:
     degradation: Degradation | None = None
     resume_token: bytes = b""
     resume_interval_s: float = 0.0
+    composite: RequestedComposite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +210,8 @@ class StreamConfig:
     degradation: Degradation
     resume_interval_s: float
     """0: only when the stream is about to end."""
+    composite: CompositePlan | None = None
+    """Finished pictures instead of masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +318,7 @@ class StreamProtocol:
         self._defaults = defaults
         self._state = State.OPEN
         self._config: StreamConfig | None = None
+        self._images: dict[str, BackgroundImage] = {}
         self._last_frame_id: int | None = None
         self._entries: deque[Entry] = deque()
         self._waiting_frames = 0
@@ -323,6 +335,11 @@ class StreamProtocol:
     def config(self) -> StreamConfig | None:
         """The config that holds for the next frame received."""
         return self._config
+
+    @property
+    def limits(self) -> SizeLimits:
+        """What pictures and images may not exceed."""
+        return self._limits
 
     @property
     def wants_input(self) -> bool:
@@ -353,12 +370,36 @@ class StreamProtocol:
             if self._config is not None and requested.resume_token:
                 where = "belongs into the first config only; leave it out of later ones"
                 raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [("config.resume_token", where)])
-            config = check_config(requested, self._catalog, self._limits, self._defaults)
+            config = check_config(requested, self._catalog, self._limits, self._defaults, self._images)
         except CallError as error:
             raise self._violation(error) from None
         self._entries.append(ConfigEntry(config, self._resets(config), requested.resume_token))
         self._config = config
         self._state = State.RUNNING
+
+    def require_room_for_image(self, image_id: str) -> None:
+        """To be asked before an image is decoded.
+
+        Raises:
+            ProtocolViolation: no usable id, one that was used already, or too many images.
+        """
+        self._require_not_closed()
+        if complaint := image_complaint(image_id, self._images):
+            fields = [("background_image.image_id", complaint)]
+            raise self._violation(invalid(Reason.CONFIG_INVALID, "background image is not acceptable", fields))
+        if len(self._images) >= IMAGES_LIMIT:
+            message = f"{IMAGES_LIMIT} background images are in this stream already; open a new one for others"
+            limit = {"max_background_images": str(IMAGES_LIMIT)}
+            raise self._violation(CallError(Reason.LIMIT_EXCEEDED, message, metadata=limit))
+
+    def receive_image(self, image: BackgroundImage) -> None:
+        """Take a background image for configs to refer to.
+
+        Raises:
+            ProtocolViolation: as `require_room_for_image`.
+        """
+        self.require_room_for_image(image.image_id)
+        self._images[image.image_id] = image
 
     def receive_frame(self, frame: ReceivedFrame, now_ns: int) -> None:
         """Take a frame: it will be worked on, or answered as dropped.
@@ -502,7 +543,11 @@ class StreamProtocol:
 
 
 def check_config(
-    requested: RequestedConfig, catalog: Catalog, limits: SizeLimits, defaults: ConfigDefaults
+    requested: RequestedConfig,
+    catalog: Catalog,
+    limits: SizeLimits,
+    defaults: ConfigDefaults,
+    images: Mapping[str, BackgroundImage],
 ) -> StreamConfig:
     """Fill in the defaults and hold a config against the limits; all complaints come together.
 
@@ -531,6 +576,10 @@ def check_config(
         allowed = f"allowed are 0 and {LEAST_RESUME_INTERVAL_S:g} to {LARGEST_RESUME_INTERVAL_S:g} s"
         text = f"{interval_s:g} s, {allowed}"
         fields.append(("config.resume_interval", text))
+    composite = None
+    if requested.composite is not None:
+        fields += _contradictions(requested)
+        composite = check_composite(requested.composite, requested.pixel_format or PixelFormat.I420, images, fields)
     if fields:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", fields)
     return StreamConfig(
@@ -548,7 +597,26 @@ def check_config(
         frame_deadline_ns=deadline_ns or None,
         degradation=_degradation(requested, policy, defaults),
         resume_interval_s=interval_s,
+        composite=composite,
     )
+
+
+def _contradictions(requested: RequestedConfig) -> list[tuple[str, str]]:
+    """What cannot be had together with finished pictures, where no masks are sent and none is estimated."""
+    found = []
+    if requested.mask_width or requested.mask_height:
+        text = f"{requested.mask_width}x{requested.mask_height} with a composite, which is of the frame's own size"
+        found.append(("config.mask_width, config.mask_height", f"{text}; leave both 0"))
+    if requested.encoding not in (None, MaskEncoding.ALPHA8):
+        text = f"{requested.encoding.name} with a composite, which sends no masks; leave it out"
+        found.append(("config.mask_encoding", text))
+    if requested.estimates is Estimates.SUPERSEDED:
+        text = "SUPERSEDED with a composite: an estimate may show the room where the person was; leave it out"
+        found.append(("config.estimates", text))
+    if requested.degradation is Degradation.MODEL_AND_RATE:
+        text = "MODEL_AND_RATE with a composite, for which nothing is estimated; ask for MODEL or OFF"
+        found.append(("config.degradation", text))
+    return found
 
 
 def _degradation(requested: RequestedConfig, policy: FramePolicy, defaults: ConfigDefaults) -> Degradation:

@@ -24,6 +24,7 @@ _FRAME = _tag(pb.StreamSegmentRequest.DESCRIPTOR.fields_by_name["frame"].number)
 _PICTURE = _tag(pb.Frame.DESCRIPTOR.fields_by_name["picture"].number)
 _RESULT = _tag(pb.StreamSegmentResponse.DESCRIPTOR.fields_by_name["result"].number)
 _MASK = _tag(pb.FrameResult.DESCRIPTOR.fields_by_name["mask"].number)
+_FINISHED = _tag(pb.FrameResult.DESCRIPTOR.fields_by_name["picture"].number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,11 @@ class CutRequest:
 
 @dataclass(frozen=True, slots=True)
 class CutResponse:
-    """A response whose mask, if it has one, stands beside it."""
+    """A response whose mask or finished picture, if it has one, stands beside it."""
 
     message: pb.StreamSegmentResponse
     mask: bytes | memoryview = b""
+    """The mask; the picture where the message's outcome is PICTURE."""
 
 
 def cut_request(data: bytes) -> CutRequest:
@@ -71,7 +73,8 @@ def join_response(response: CutResponse) -> bytes:
     if response.message.WhichOneof("message") != "result":
         raise ValueError("a mask belongs to a result, and this response holds none")
     result = response.message.result.SerializeToString()
-    mask_head = bytes((_MASK,)) + _varint(len(response.mask))
+    is_picture = response.message.result.outcome == pb.FRAME_OUTCOME_PICTURE
+    mask_head = _varint(_FINISHED if is_picture else _MASK) + _varint(len(response.mask))
     head = bytes((_RESULT,)) + _varint(len(result) + len(mask_head) + len(response.mask))
     return b"".join((head, result, mask_head, response.mask))
 

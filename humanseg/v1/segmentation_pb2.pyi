@@ -342,6 +342,8 @@ class _FrameOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FrameOutc
     """The network did not see this frame: `mask` is an earlier frame's, carried along by the optical flow. Only where
     `SessionConfig.estimates` or `SessionConfig.degradation` asks for it.
     """
+    FRAME_OUTCOME_PICTURE: _FrameOutcome.ValueType  # 30
+    """There is a finished picture instead of a mask (`SessionConfig.composite`)."""
 
 class FrameOutcome(_FrameOutcome, metaclass=_FrameOutcomeEnumTypeWrapper):
     """How a frame ended."""
@@ -356,6 +358,8 @@ FRAME_OUTCOME_ESTIMATE: FrameOutcome.ValueType  # 3
 """The network did not see this frame: `mask` is an earlier frame's, carried along by the optical flow. Only where
 `SessionConfig.estimates` or `SessionConfig.degradation` asks for it.
 """
+FRAME_OUTCOME_PICTURE: FrameOutcome.ValueType  # 30
+"""There is a finished picture instead of a mask (`SessionConfig.composite`)."""
 
 class _DropReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -454,9 +458,9 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     ERROR_REASON_FRAME_ID_NOT_INCREASING: _ErrorReason.ValueType  # 5
     """INVALID_ARGUMENT: a frame_id was not larger than the one before it."""
     ERROR_REASON_MESSAGE_EMPTY: _ErrorReason.ValueType  # 6
-    """INVALID_ARGUMENT: a message without config or frame."""
+    """INVALID_ARGUMENT: a message without config, frame or background image."""
     ERROR_REASON_PICTURE_INVALID: _ErrorReason.ValueType  # 7
-    """INVALID_ARGUMENT with BadRequest: the still picture cannot be read."""
+    """INVALID_ARGUMENT with BadRequest: the still picture, or a background image, cannot be read."""
     ERROR_REASON_TOO_MANY_SESSIONS: _ErrorReason.ValueType  # 8
     """RESOURCE_EXHAUSTED with RetryInfo: no room for another session; metadata `max_sessions`."""
     ERROR_REASON_IDLE_TIMEOUT: _ErrorReason.ValueType  # 9
@@ -500,9 +504,9 @@ ERROR_REASON_MODEL_UNKNOWN: ErrorReason.ValueType  # 4
 ERROR_REASON_FRAME_ID_NOT_INCREASING: ErrorReason.ValueType  # 5
 """INVALID_ARGUMENT: a frame_id was not larger than the one before it."""
 ERROR_REASON_MESSAGE_EMPTY: ErrorReason.ValueType  # 6
-"""INVALID_ARGUMENT: a message without config or frame."""
+"""INVALID_ARGUMENT: a message without config, frame or background image."""
 ERROR_REASON_PICTURE_INVALID: ErrorReason.ValueType  # 7
-"""INVALID_ARGUMENT with BadRequest: the still picture cannot be read."""
+"""INVALID_ARGUMENT with BadRequest: the still picture, or a background image, cannot be read."""
 ERROR_REASON_TOO_MANY_SESSIONS: ErrorReason.ValueType  # 8
 """RESOURCE_EXHAUSTED with RetryInfo: no room for another session; metadata `max_sessions`."""
 ERROR_REASON_IDLE_TIMEOUT: ErrorReason.ValueType  # 9
@@ -529,6 +533,163 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
 """
 
 @typing.final
+class Composite(message.Message):
+    """A finished picture instead of a mask: the people of a frame before another background, at the frame's full size.
+
+    Privacy fails closed: a picture is made only with a mask that the network made of this very frame. A frame without
+    one (superseded, late, broken, failed in the engine, not reached before the stream ended) is DROPPED without a
+    picture, estimates are not made into pictures, and so the real background is never sent. Before the first picture and
+    in such gaps show the background itself or the picture before.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    @typing.final
+    class Blur(message.Message):
+        """The background blurred. People are left out of the blur, so that they do not glow into it."""
+
+        DESCRIPTOR: descriptor.Descriptor
+
+        RADIUS_PERCENT_FIELD_NUMBER: builtins.int
+        radius_percent: builtins.float
+        """Sigma of the blur in percent of the frame's height, 3 to 20; 0 (default): 3.6. Less would hide nothing."""
+        def __init__(
+            self,
+            *,
+            radius_percent: builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["radius_percent", b"radius_percent"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @typing.final
+    class Color(message.Message):
+        """One color, in full-range sRGB."""
+
+        DESCRIPTOR: descriptor.Descriptor
+
+        RED_FIELD_NUMBER: builtins.int
+        GREEN_FIELD_NUMBER: builtins.int
+        BLUE_FIELD_NUMBER: builtins.int
+        red: builtins.int
+        """Red, 0 to 255."""
+        green: builtins.int
+        """Green, 0 to 255."""
+        blue: builtins.int
+        """Blue, 0 to 255."""
+        def __init__(
+            self,
+            *,
+            red: builtins.int = ...,
+            green: builtins.int = ...,
+            blue: builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["blue", b"blue", "green", b"green", "red", b"red"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @typing.final
+    class Transparent(message.Message):
+        """No background at all: the picture is a PNG with transparency (RGBA, not premultiplied)."""
+
+        DESCRIPTOR: descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BLUR_FIELD_NUMBER: builtins.int
+    COLOR_FIELD_NUMBER: builtins.int
+    IMAGE_ID_FIELD_NUMBER: builtins.int
+    TRANSPARENT_FIELD_NUMBER: builtins.int
+    PICTURE_FORMAT_FIELD_NUMBER: builtins.int
+    JPEG_QUALITY_FIELD_NUMBER: builtins.int
+    EDGE_SOFTNESS_PERCENT_FIELD_NUMBER: builtins.int
+    image_id: builtins.str
+    """`BackgroundImage.image_id` of an image sent earlier in this stream, scaled to cover the upright frame and cut to
+    it in the middle. An unknown one ends the stream with INVALID_ARGUMENT (CONFIG_INVALID).
+    """
+    picture_format: PixelFormat.ValueType
+    """Format of the pictures: the frames' own (default), in which range and layout stay as they came in, or JPEG. PNG for
+    `transparent`, and only for it.
+    """
+    jpeg_quality: builtins.int
+    """Quality of JPEG pictures, 1 to 100; 0 (default): 85. For JPEG only."""
+    edge_softness_percent: builtins.int
+    """How much of the mask's soft edge is kept, 1 (hard) to 100; 0 (default): 80."""
+    @builtins.property
+    def blur(self) -> Composite.Blur:
+        """The room, out of focus."""
+
+    @builtins.property
+    def color(self) -> Composite.Color:
+        """A color."""
+
+    @builtins.property
+    def transparent(self) -> Composite.Transparent:
+        """Nothing."""
+
+    def __init__(
+        self,
+        *,
+        blur: Composite.Blur | None = ...,
+        color: Composite.Color | None = ...,
+        image_id: builtins.str = ...,
+        transparent: Composite.Transparent | None = ...,
+        picture_format: PixelFormat.ValueType = ...,
+        jpeg_quality: builtins.int = ...,
+        edge_softness_percent: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["background", b"background", "blur", b"blur", "color", b"color", "image_id", b"image_id", "transparent", b"transparent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["background", b"background", "blur", b"blur", "color", b"color", "edge_softness_percent", b"edge_softness_percent", "image_id", b"image_id", "jpeg_quality", b"jpeg_quality", "picture_format", b"picture_format", "transparent", b"transparent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_background: _TypeAlias = typing.Literal["blur", "color", "image_id", "transparent"]  # noqa: Y015
+    _WhichOneofArgType_background: _TypeAlias = typing.Literal["background", b"background"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_background) -> _WhichOneofReturnType_background | None: ...
+
+@typing.final
+class BackgroundImage(message.Message):
+    """An image to put behind people. Sent once, before the config that refers to it; also before the first config. Belongs
+    to the stream: a new one starts without images. A broken or too large one ends the stream with INVALID_ARGUMENT
+    (PICTURE_INVALID) or RESOURCE_EXHAUSTED (LIMIT_EXCEEDED); nothing of it is decoded before its header has passed the
+    limits.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    image_id: builtins.str
+    """The client's name for it, 1 to 64 printable ASCII characters. Used once in a stream: to replace an image, send the
+    new one under another id.
+    """
+    file: builtins.bytes
+    """A JPEG or 8-bit PNG file, at most `Limits.max_frame_bytes`, of at most `Limits.max_frame_px` and
+    `Limits.max_side_px`. EXIF orientation is applied, transparency ignored. At most 4 images in a stream.
+    """
+    def __init__(
+        self,
+        *,
+        image_id: builtins.str = ...,
+        file: builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["file", b"file", "image_id", b"image_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class SessionConfig(message.Message):
     """How a stream is to be treated. A later config replaces an earlier one as a whole."""
 
@@ -551,6 +712,7 @@ class SessionConfig(message.Message):
     DEGRADATION_FIELD_NUMBER: builtins.int
     RESUME_TOKEN_FIELD_NUMBER: builtins.int
     RESUME_INTERVAL_FIELD_NUMBER: builtins.int
+    COMPOSITE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -602,6 +764,12 @@ class SessionConfig(message.Message):
         when the stream is about to end, before the `notice` and once more after the last answer.
         """
 
+    @builtins.property
+    def composite(self) -> Composite:
+        """Finished pictures instead of masks. Left out (default): masks. With it `mask_encoding`, `mask_width` and
+        `mask_height` must be left at their defaults, and `estimates` and DEGRADATION_MODEL_AND_RATE not asked for.
+        """
+
     def __init__(
         self,
         *,
@@ -622,10 +790,11 @@ class SessionConfig(message.Message):
         degradation: Degradation.ValueType = ...,
         resume_token: builtins.bytes = ...,
         resume_interval: duration_pb2.Duration | None = ...,
+        composite: Composite | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -689,25 +858,31 @@ class StreamSegmentRequest(message.Message):
 
     CONFIG_FIELD_NUMBER: builtins.int
     FRAME_FIELD_NUMBER: builtins.int
+    BACKGROUND_IMAGE_FIELD_NUMBER: builtins.int
     @builtins.property
     def config(self) -> SessionConfig:
-        """How the frames that follow are to be treated. Must be the first message."""
+        """How the frames that follow are to be treated. Must be the first message but for background images."""
 
     @builtins.property
     def frame(self) -> Frame:
         """One picture."""
+
+    @builtins.property
+    def background_image(self) -> BackgroundImage:
+        """An image to put behind people, before the config that refers to it."""
 
     def __init__(
         self,
         *,
         config: SessionConfig | None = ...,
         frame: Frame | None = ...,
+        background_image: BackgroundImage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["config", b"config", "frame", b"frame", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["background_image", b"background_image", "config", b"config", "frame", b"frame", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config", b"config", "frame", b"frame", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["background_image", b"background_image", "config", b"config", "frame", b"frame", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["config", "frame"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = typing.Literal["config", "frame", "background_image"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -877,9 +1052,9 @@ class StageTimes(message.Message):
     fusion_us: builtins.int
     """Optical flow and fusion with earlier masks."""
     postprocess_us: builtins.int
-    """Resizing the mask to the wanted size, rotation undone."""
+    """Resizing the mask to the wanted size, rotation undone; with a composite, putting the people before the background."""
     encode_us: builtins.int
-    """Writing the mask in the wanted encoding."""
+    """Writing the mask or picture in the wanted encoding."""
     total_us: builtins.int
     """From the frame's arrival until its answer was ready to be sent; more than the sum by what lies between the stages."""
     def __init__(
@@ -903,7 +1078,7 @@ class StageTimes(message.Message):
 
 @typing.final
 class FrameResult(message.Message):
-    """The answer to one frame. Deliberately flat: `mask` is the one large field, one message deep."""
+    """The answer to one frame. Deliberately flat: `mask` or `picture` is the one large field, one message deep."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -919,6 +1094,10 @@ class FrameResult(message.Message):
     RESET_FIELD_NUMBER: builtins.int
     TIMES_FIELD_NUMBER: builtins.int
     DEGRADE_LEVEL_FIELD_NUMBER: builtins.int
+    PICTURE_FIELD_NUMBER: builtins.int
+    PICTURE_FORMAT_FIELD_NUMBER: builtins.int
+    PICTURE_WIDTH_FIELD_NUMBER: builtins.int
+    PICTURE_HEIGHT_FIELD_NUMBER: builtins.int
     frame_id: builtins.int
     """The frame's own id."""
     capture_time_us: builtins.int
@@ -943,6 +1122,16 @@ class FrameResult(message.Message):
     """
     degrade_level: builtins.int
     """By how many steps the stream is served below what it asked for (see `Degradation`); 0: as asked for, or dropped."""
+    picture: builtins.bytes
+    """With PICTURE: the people before the new background, turned and mirrored as the frame was sent. `mask` and what
+    belongs to it are empty.
+    """
+    picture_format: PixelFormat.ValueType
+    """Format of `picture`, as `Composite.picture_format` says; unspecified if there is none."""
+    picture_width: builtins.int
+    """Width of `picture` in pixels, the frame's own; 0 if there is none."""
+    picture_height: builtins.int
+    """Height of `picture` in pixels, the frame's own; 0 if there is none."""
     @builtins.property
     def times(self) -> StageTimes:
         """Where the time went."""
@@ -962,10 +1151,14 @@ class FrameResult(message.Message):
         reset: StateReset.ValueType = ...,
         times: StageTimes | None = ...,
         degrade_level: builtins.int = ...,
+        picture: builtins.bytes = ...,
+        picture_format: PixelFormat.ValueType = ...,
+        picture_width: builtins.int = ...,
+        picture_height: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "reset", b"reset", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "reset", b"reset", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

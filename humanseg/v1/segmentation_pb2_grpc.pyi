@@ -41,9 +41,9 @@ class SegmentationServiceStub:
     StreamSegment: _grpc.StreamStreamMultiCallable[_segmentation_pb2.StreamSegmentRequest, _segmentation_pb2.StreamSegmentResponse]
     """Streams the frames of one video and answers each with a mask.
 
-    1. OPEN. The first message is `config`. A frame before it ends the stream with FAILED_PRECONDITION
-       (CONFIG_MISSING); silence beyond `Limits.config_timeout` ends it with DEADLINE_EXCEEDED (CONFIG_TIMEOUT). The
-       client need not wait for the server's answer before it sends frames.
+    1. OPEN. The first message is `config`; only background images may come before it. A frame before it ends the
+       stream with FAILED_PRECONDITION (CONFIG_MISSING); silence beyond `Limits.config_timeout` ends it with
+       DEADLINE_EXCEEDED (CONFIG_TIMEOUT). The client need not wait for the server's answer before it sends frames.
     2. The server answers with `accepted`: the config with all defaults filled in, the model and engine in use, and the
        limits. Only then come results.
     3. RUNNING. `frame` or `config` in any order. A later config replaces the earlier one as a whole: a field left out
@@ -73,9 +73,9 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
     StreamSegment: _aio.StreamStreamMultiCallable[_segmentation_pb2.StreamSegmentRequest, _segmentation_pb2.StreamSegmentResponse]  # type: ignore[assignment]
     """Streams the frames of one video and answers each with a mask.
 
-    1. OPEN. The first message is `config`. A frame before it ends the stream with FAILED_PRECONDITION
-       (CONFIG_MISSING); silence beyond `Limits.config_timeout` ends it with DEADLINE_EXCEEDED (CONFIG_TIMEOUT). The
-       client need not wait for the server's answer before it sends frames.
+    1. OPEN. The first message is `config`; only background images may come before it. A frame before it ends the
+       stream with FAILED_PRECONDITION (CONFIG_MISSING); silence beyond `Limits.config_timeout` ends it with
+       DEADLINE_EXCEEDED (CONFIG_TIMEOUT). The client need not wait for the server's answer before it sends frames.
     2. The server answers with `accepted`: the config with all defaults filled in, the model and engine in use, and the
        limits. Only then come results.
     3. RUNNING. `frame` or `config` in any order. A later config replaces the earlier one as a whole: a field left out
@@ -108,9 +108,9 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_segmentation_pb2.StreamSegmentResponse], _abc.AsyncIterator[_segmentation_pb2.StreamSegmentResponse]]:
         """Streams the frames of one video and answers each with a mask.
 
-        1. OPEN. The first message is `config`. A frame before it ends the stream with FAILED_PRECONDITION
-           (CONFIG_MISSING); silence beyond `Limits.config_timeout` ends it with DEADLINE_EXCEEDED (CONFIG_TIMEOUT). The
-           client need not wait for the server's answer before it sends frames.
+        1. OPEN. The first message is `config`; only background images may come before it. A frame before it ends the
+           stream with FAILED_PRECONDITION (CONFIG_MISSING); silence beyond `Limits.config_timeout` ends it with
+           DEADLINE_EXCEEDED (CONFIG_TIMEOUT). The client need not wait for the server's answer before it sends frames.
         2. The server answers with `accepted`: the config with all defaults filled in, the model and engine in use, and the
            limits. Only then come results.
         3. RUNNING. `frame` or `config` in any order. A later config replaces the earlier one as a whole: a field left out

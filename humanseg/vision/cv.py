@@ -206,6 +206,42 @@ def look_up(picture: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.
     return cast("NDArray[np.uint8]", cv2.LUT(picture, table[np.newaxis]))
 
 
+def look_up_levels(array: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Each value of (H, W) uint8 replaced by what the (256,) uint8 table says."""
+    return cast(NDArray[np.uint8], cv2.LUT(array, table))
+
+
+def look_up_levels_f32(array: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Like `look_up_levels`, with a (256,) float32 table."""
+    return cast(NDArray[np.float32], cv2.LUT(array, table))
+
+
+def weighted_with_weight(colors: NDArray[np.uint8], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 times (H, W) float32, and the weight itself as the fourth channel: (H, W, 4) float32."""
+    parts = [cv2.multiply(cv2.extractChannel(colors, index), weight, dtype=cv2.CV_32F) for index in range(3)]
+    return cast(NDArray[np.float32], cv2.merge([*parts, weight]))
+
+
+def divided_by_last(array: NDArray[np.float32], tiny: float, otherwise: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """``(c + tiny * otherwise) / (w + tiny)`` of (H, W, 4) float32 c, c, c, w; (H, W, 3) uint8, rounded, saturated."""
+    weight = array[:, :, 3] + np.float32(tiny)
+    parts = [
+        cv2.divide(array[:, :, index] + np.float32(tiny * otherwise[index]), weight, dtype=cv2.CV_8U)
+        for index in range(3)
+    ]
+    return cast(NDArray[np.uint8], cv2.merge(parts))
+
+
+def means(array: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float64]:
+    """(C,) mean of each channel of (H, W, C), up to four of them."""
+    return np.array(cv2.mean(array)[: array.shape[2]])
+
+
+def copy_where(target: NDArray[np.uint8], source: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Copy the pixels of (H, W[, C]) uint8 at which (H, W) ``mask`` is True into a contiguous array of that shape."""
+    cv2.copyTo(source, mask.view(np.uint8), target)
+
+
 def look_up_f32(picture: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
     """Like `look_up`, with a (256, C) float32 table."""
     return cast("NDArray[np.float32]", cv2.LUT(picture, table[np.newaxis]))
@@ -278,6 +314,12 @@ def draw_text(
     cv2.putText(
         picture_rgb, text, (left, baseline), cv2.FONT_HERSHEY_SIMPLEX, scale, color, thickness=1, lineType=cv2.LINE_AA
     )
+
+
+def encode_png_rgba(picture_rgba: NDArray[np.uint8]) -> bytes:
+    """(H, W, 4) uint8 RGBA as a PNG file, packed fast rather than well."""
+    _, file = cv2.imencode(".png", cv2.cvtColor(picture_rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return file.tobytes()
 
 
 def encode_png(picture: NDArray[np.uint8]) -> bytes:

@@ -1,0 +1,224 @@
+"""Finished pictures: what a config may ask for, the session's images, and the picture of a frame and its mask.
+
+Privacy fails closed by construction: `picture` wants the mask of the very frame, and nothing else here makes a picture.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import simplejpeg
+
+from humanseg.frames import PixelFormat, RawFrame, pack_planes, view_frame
+from humanseg.vision import cv
+from humanseg.vision.arrays import Alpha8, Picture, Size
+from humanseg.vision.composite import BLUR_RATIO, cover, solid
+from humanseg.vision.composite_planes import (
+    DEFAULT_SOFTNESS_PERCENT,
+    LARGEST_BLUR_RATIO,
+    LEAST_BLUR_RATIO,
+    Blur,
+    compose_frame,
+    cut_out,
+    from_rgb,
+    sharpen_alpha,
+    to_rgb,
+)
+from humanseg.vision.orientation import Rotation, to_sent, upright_size
+
+#: Images that a stream may have: each holds up to three bytes a pixel of the largest frame.
+IMAGES_LIMIT = 4
+IMAGE_ID_LIMIT = 64
+DEFAULT_JPEG_QUALITY = 85
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundImage:
+    """An uploaded image, decoded: (H, W, 3) uint8 RGB, upright."""
+
+    image_id: str
+    picture_rgb: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Transparent:
+    """No background."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedComposite:
+    """A composite as the client sent it; 0 and None are "the server decides"."""
+
+    background: "Blur | tuple[int, int, int] | str | Transparent | None"
+    """A blur of ratio 0 is the default one; a text is the id of an image."""
+    picture_format: PixelFormat | None = None
+    jpeg_quality: int = 0
+    softness_percent: int = 0
+
+
+@dataclass(slots=True)
+class _Covering:
+    """A background brought to a frame's form, kept since the frames of a video are alike."""
+
+    form: tuple[Size, PixelFormat, Rotation, bool] | None = None
+    frame: RawFrame | None = None
+
+
+Background: TypeAlias = Blur | tuple[int, int, int] | BackgroundImage | Transparent
+
+
+@dataclass(frozen=True, slots=True)
+class CompositePlan:
+    """A composite that holds: checked, every default filled in."""
+
+    background: Background
+    picture_format: PixelFormat
+    jpeg_quality: int
+    """0 where the pictures are no JPEG."""
+    softness_percent: int
+    _covering: _Covering = field(default_factory=_Covering, compare=False, repr=False)
+
+    def picture(self, frame: RawFrame, alpha8: Alpha8, rotation: Rotation, mirrored: bool) -> "RawFrame | Picture":
+        """The people of a frame before the background; (H, W, 4) RGBA where that is transparent.
+
+        Args:
+            frame: as it was sent.
+            alpha8: its own mask, (H, W) uint8, lying as the frame was sent.
+            rotation: by which the frame must be turned to stand upright; images are turned the other way.
+            mirrored: whether the frame is mirrored; images are mirrored too.
+        """
+        alpha = sharpen_alpha(alpha8, self.softness_percent)
+        match self.background:
+            case Transparent():
+                return cut_out(frame, alpha)
+            case Blur():
+                return compose_frame(frame, alpha, self.background)
+            case _:
+                return compose_frame(frame, alpha, self._covering_of(frame, rotation, mirrored))
+
+    def encode(self, picture: "RawFrame | Picture") -> bytes:
+        """What `picture` made, in the format of the plan."""
+        if not isinstance(picture, RawFrame):
+            return cv.encode_png_rgba(picture)
+        if self.picture_format is PixelFormat.JPEG:
+            file: bytes = simplejpeg.encode_jpeg(to_rgb(picture), self.jpeg_quality, "RGB", "420")
+            return file
+        return pack_planes(picture)
+
+    def _covering_of(self, frame: RawFrame, rotation: Rotation, mirrored: bool) -> RawFrame:
+        form = (frame.size, frame.pixel_format, rotation, mirrored)
+        kept = self._covering
+        if kept.frame is None or kept.form != form:
+            if isinstance(self.background, BackgroundImage):
+                covering = cover(self.background.picture_rgb, upright_size(frame.size, rotation))
+                picture_rgb = to_sent(covering, rotation, mirrored)
+            elif isinstance(self.background, tuple):
+                picture_rgb = solid(frame.size, self.background)
+            else:
+                raise TypeError(f"{self.background} covers nothing")
+            kept.form, kept.frame = form, from_rgb(picture_rgb, frame.pixel_format)
+        return kept.frame
+
+
+def source_frame(
+    picture: bytes | memoryview, pixel_format: PixelFormat, size: Size, decoded_rgb: Picture | None
+) -> RawFrame:
+    """The frame to cut people out of: the raw bytes as they came, or what a file was decoded to.
+
+    Raises:
+        FrameError: the number of bytes does not fit.
+    """
+    if decoded_rgb is not None:
+        return RawFrame(size, PixelFormat.RGB24, (decoded_rgb,))
+    return view_frame(picture, pixel_format, size)
+
+
+def check_composite(
+    requested: RequestedComposite,
+    input_format: PixelFormat,
+    images: Mapping[str, BackgroundImage],
+    complaints: list[tuple[str, str]],
+) -> CompositePlan | None:
+    """The plan of a request; None, and complaints added with the fields at fault, where it is not acceptable."""
+    before = len(complaints)
+    background = _check_background(requested.background, images, complaints)
+    picture_format = _check_format(requested, input_format, complaints)
+    quality, softness = requested.jpeg_quality, requested.softness_percent
+    if quality > 100:
+        complaints.append(("config.composite.jpeg_quality", f"{quality} is out of range, allowed are 1 to 100"))
+    elif quality and picture_format is not PixelFormat.JPEG:
+        text = f"{quality} for pictures of {picture_format.name}; ask for picture_format JPEG, or leave it out"
+        complaints.append(("config.composite.jpeg_quality", text))
+    if softness > 100:
+        text = f"{softness} is out of range, allowed are 1 to 100"
+        complaints.append(("config.composite.edge_softness_percent", text))
+    if background is None or len(complaints) > before:
+        return None
+    return CompositePlan(
+        background,
+        picture_format,
+        (quality or DEFAULT_JPEG_QUALITY) if picture_format is PixelFormat.JPEG else 0,
+        softness or DEFAULT_SOFTNESS_PERCENT,
+    )
+
+
+def image_complaint(image_id: str, images: Mapping[str, BackgroundImage]) -> str | None:
+    """What is wrong with one more image of this id, if anything."""
+    if not (1 <= len(image_id) <= IMAGE_ID_LIMIT and image_id.isascii() and image_id.isprintable()):
+        text = f"{image_id[:IMAGE_ID_LIMIT]!r} ({len(image_id)} characters) is no id"
+        return f"{text}; allowed are 1 to {IMAGE_ID_LIMIT} printable ASCII characters"
+    if image_id in images:
+        return f"{image_id!r} was sent already and cannot be replaced; send the new image under another id"
+    return None
+
+
+def _check_background(
+    background: "Blur | tuple[int, int, int] | str | Transparent | None",
+    images: Mapping[str, BackgroundImage],
+    complaints: list[tuple[str, str]],
+) -> Background | None:
+    match background:
+        case None:
+            complaints.append(("config.composite.background", "none is set; set blur, color, image_id or transparent"))
+            return None
+        case Blur():
+            if background.ratio == 0:
+                return Blur(BLUR_RATIO)
+            # Also refuses NaN. A float of the wire is not exactly the limit it stands for.
+            if not LEAST_BLUR_RATIO - 1e-6 <= background.ratio <= LARGEST_BLUR_RATIO + 1e-6:
+                allowed = f"{100 * LEAST_BLUR_RATIO:g} to {100 * LARGEST_BLUR_RATIO:g} % of the height"
+                text = (
+                    f"{100 * background.ratio:g} is out of range, allowed are {allowed}, or 0 for {100 * BLUR_RATIO:g}"
+                )
+                complaints.append(("config.composite.blur.radius_percent", text))
+                return None
+            return background
+        case str():
+            found = images.get(background)
+            if found is None:
+                known = ", ".join(repr(image_id) for image_id in images) or "none"
+                text = f"{background[:IMAGE_ID_LIMIT]!r} is not known in this stream, known are {known}"
+                complaints.append(("config.composite.image_id", f"{text}; send it as background_image first"))
+            return found
+        case Transparent():
+            return background
+        case _:
+            if max(background) > 255:
+                text = f"{background} is out of range, allowed are 0 to 255 for each of red, green and blue"
+                complaints.append(("config.composite.color", text))
+            return background
+
+
+def _check_format(
+    requested: RequestedComposite, input_format: PixelFormat, complaints: list[tuple[str, str]]
+) -> PixelFormat:
+    transparent = isinstance(requested.background, Transparent)
+    default = PixelFormat.PNG if transparent else input_format
+    wanted = requested.picture_format or default
+    allowed = {PixelFormat.PNG} if transparent else {input_format, PixelFormat.JPEG}
+    if wanted not in allowed:
+        names = " or ".join(sorted(choice.name for choice in allowed))
+        what = "a transparent background" if transparent else f"frames of {input_format.name}"
+        text = f"{wanted.name} does not go with {what}; allowed is {names}"
+        complaints.append(("config.composite.picture_format", text))
+    return wanted

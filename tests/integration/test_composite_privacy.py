@@ -1,0 +1,262 @@
+"""A finished picture never shows the real room: a loud pattern stands behind the person, and no answer may hold it.
+
+Looked for where it is hardest to hide: on the first frames, while frames are superseded and late, where the engine
+fails, where a stream is broken and goes on at another replica, and where a config changes in mid-stream.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from humanseg import (
+    Accepted,
+    BlurBackground,
+    ColorBackground,
+    Composite,
+    Dropped,
+    DropReason,
+    Estimated,
+    Estimates,
+    ImageBackground,
+    MaskAnswer,
+    Notice,
+    PictureAnswer,
+    PixelFormat,
+    ResumeOutcome,
+    SegmentationClient,
+    SegmentationStream,
+    SessionConfig,
+    Size,
+    TransparentBackground,
+)
+from humanseg.answers import Answer
+from humanseg.frames import view_frame
+from humanseg.v1 import segmentation_pb2 as pb
+from humanseg.vision.arrays import Picture
+from humanseg.vision.color import rgb_to_i420
+from humanseg.vision.composite_planes import to_rgb
+from humanseg.vision.cv import encode_png
+from humanseg.vision.decode import decode_picture
+from support.models import write_faulty_model, write_red_model, write_slow_model
+from support.server import RunningServer, running_server
+from support.stream import open_stream
+from support.timing import limit_s
+
+SIZE = Size(320, 192)
+STEP_US = 33_333
+#: Saturated, and without red, which is the models' answer: nobody is in them.
+STRIPES = ((0, 255, 0), (0, 0, 255))
+STRIPE_PX = 8
+BACKGROUNDS = [
+    BlurBackground(),
+    BlurBackground(0.03),
+    ColorBackground(90, 90, 90),
+    ImageBackground(encode_png(np.full((90, 160, 3), 90, np.uint8))),
+    TransparentBackground(),
+]
+
+
+def loud(index: int, *, with_person: bool = True) -> Picture:
+    """Stripes, and a white person that moves to the right."""
+    picture = np.empty((*SIZE.shape, 3), np.uint8)
+    odd = (np.arange(SIZE.width) // STRIPE_PX) % 2 == 1
+    picture[:, ~odd], picture[:, odd] = STRIPES
+    if with_person:
+        left = 40 + 6 * index
+        picture[60:150, left : left + 90] = 255
+    return picture
+
+
+def loudness(answer: PictureAnswer) -> float:
+    """Difference between what lies under green stripes and under blue ones, in levels; 255 in the frames sent.
+
+    In the rows above the person, where there is room only.
+    """
+    if answer.pixel_format.compressed:
+        picture = decode_picture(answer.data, 10**7, 10**4, exif=False)
+    else:
+        picture = to_rgb(view_frame(answer.data, answer.pixel_format, answer.size))
+    above = picture[:48].astype(float)
+    odd = (np.arange(SIZE.width) // STRIPE_PX) % 2 == 1
+    return float(np.abs(above[:, odd].mean((0, 1)) - above[:, ~odd].mean((0, 1))).max())
+
+
+def assert_no_room(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        assert not isinstance(answer, MaskAnswer | Estimated), "pictures were asked for"
+        if isinstance(answer, PictureAnswer):
+            assert loudness(answer) < 40, f"the room shows in frame {answer.frame_id}"
+
+
+def composite_of(background: object, model: str = "medium", **changes: object) -> SessionConfig:
+    return SessionConfig(SIZE, model=model, composite=Composite(background), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    models: Path = tmp_path_factory.mktemp("models")
+    write_red_model(models / "medium.onnx")
+    write_slow_model(models / "slow.onnx")
+    write_faulty_model(models / "faulty.onnx")
+    with running_server(models, "--runners", "1") as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: RunningServer) -> AsyncIterator[SegmentationClient]:
+    async with SegmentationClient(server.target) as opened:
+        yield opened
+
+
+async def send_all(
+    stream: SegmentationStream, frames: Sequence[Picture | bytes], first: int = 0, pause_s: float = 0.0
+) -> None:
+    for index, frame in enumerate(frames, first):
+        await stream.send(frame, capture_time_us=(index + 1) * STEP_US)
+        await asyncio.sleep(pause_s)
+
+
+async def rest_of(stream: SegmentationStream) -> list[Answer]:
+    await stream.finish()
+    async with asyncio.timeout(limit_s(30)):
+        return [answer async for answer in stream]
+
+
+def test_the_pattern_is_loud() -> None:
+    frame = loud(0)
+    raw = pb.FrameResult(picture=frame.tobytes())
+    answer = PictureAnswer(1, 1, raw.picture, PixelFormat.RGB24, SIZE, None, None)  # type: ignore[arg-type]
+    assert loudness(answer) == 255
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS, ids=lambda one: type(one).__name__)
+async def test_on_the_first_frames(client: SegmentationClient, background: object) -> None:
+    async with client.stream(composite_of(background)) as stream:
+        await send_all(stream, [loud(index) for index in range(5)], pause_s=0.05)
+        answers = await rest_of(stream)
+    assert len(answers) == 5
+    assert isinstance(answers[0], PictureAnswer), "the first one has a mask of its own"
+    assert_no_room(answers)
+
+
+async def test_of_a_frame_without_anybody(client: SegmentationClient) -> None:
+    for background in BACKGROUNDS:
+        async with client.stream(composite_of(background)) as stream:
+            await send_all(stream, [loud(0, with_person=False)])
+            answers = await rest_of(stream)
+        assert isinstance(answers[0], PictureAnswer)
+        assert_no_room(answers)
+
+
+@pytest.mark.parametrize("deadline_s", [0.0, 0.03])
+async def test_under_overload(client: SegmentationClient, deadline_s: float) -> None:
+    """Far more frames than the slow model can take: superseded and late ones have no picture at all."""
+    config = composite_of(ColorBackground(90, 90, 90), model="slow", frame_deadline_s=deadline_s)
+    async with client.stream(config) as stream:
+        await send_all(stream, [loud(index % 20) for index in range(60)], pause_s=0.005)
+        answers = await rest_of(stream)
+    assert len(answers) == 60
+    dropped = [answer for answer in answers if isinstance(answer, Dropped)]
+    assert {answer.reason for answer in dropped} <= {DropReason.SUPERSEDED, DropReason.LATE}
+    assert len(dropped) >= 10, "this was no overload"
+    assert_no_room(answers)
+
+
+async def test_where_the_engine_fails(server: RunningServer) -> None:
+    """The raw answers: whatever the outcome says, no byte of a picture may be there."""
+    white, black = np.full((*SIZE.shape, 3), 255, np.uint8), np.zeros((*SIZE.shape, 3), np.uint8)
+    fields = {"width": SIZE.width, "height": SIZE.height, "pixel_format": pb.PIXEL_FORMAT_RGB24, "model": "faulty"}
+    composite = pb.Composite(color=pb.Composite.Color(red=90, green=90, blue=90))
+    async with open_stream(server.target) as stream:
+        await stream.config(composite=composite, frame_policy=pb.FRAME_POLICY_EVERY, **fields)
+        for frame_id, picture in enumerate((white, black, white, loud(0, with_person=False)), 1):
+            await stream.send(frame_id, picture.tobytes())
+            result = await stream.result()
+            if picture is white:
+                assert result.drop_reason == pb.DROP_REASON_ENGINE_FAILED
+                assert not result.picture
+                assert not result.mask
+            else:
+                assert result.outcome == pb.FRAME_OUTCOME_PICTURE
+                assert set(np.frombuffer(result.picture, np.uint8).tolist()) == {90}
+        await stream.finish()
+
+
+async def test_of_broken_frames(client: SegmentationClient) -> None:
+    async with client.stream(composite_of(BlurBackground())) as stream:
+        await send_all(stream, [loud(0).tobytes()[:-1], loud(0).tobytes() + b"?"], pause_s=0.05)
+        answers = await rest_of(stream)
+    assert [type(answer) for answer in answers] == [Dropped, Dropped]
+
+
+async def test_where_masks_with_estimates_turn_into_pictures(client: SegmentationClient) -> None:
+    """What waits for an estimate when the config changes stays a mask; what comes after it is never estimated."""
+    masks = SessionConfig(SIZE, model="slow", estimates=Estimates.SUPERSEDED)
+    answers: list[Answer] = []
+    async with client.stream(masks) as stream:
+        for round_ in range(6):
+            first = 10 * round_
+            await send_all(stream, [loud(index) for index in range(5)], first=first)
+            await stream.reconfigure(composite_of(ColorBackground(90, 90, 90), model="slow"))
+            await send_all(stream, [loud(index) for index in range(5)], first=first + 5)
+            await stream.reconfigure(masks)
+            async with asyncio.timeout(limit_s(30)):
+                while len(answers) < first + 10:
+                    answer = await anext(stream)
+                    if not isinstance(answer, Accepted):
+                        answers.append(answer)
+    assert len(answers) == 60
+    for answer in answers:
+        wants_masks = (answer.frame_id - 1) % 10 < 5  # type: ignore[union-attr]
+        allowed = (MaskAnswer, Estimated, Dropped) if wants_masks else (PictureAnswer, Dropped)
+        assert isinstance(answer, allowed), (answer, wants_masks)
+    assert any(isinstance(answer, Estimated) for answer in answers), "none was estimated before either"
+    assert_no_room([answer for answer in answers if isinstance(answer, PictureAnswer)])
+
+
+async def test_across_a_reconnect(tmp_path: Path) -> None:
+    """One replica drains, the next goes on from the token; another is killed, and the stream begins anew."""
+    write_red_model(tmp_path / "medium.onnx")
+    key = tmp_path / "key"
+    key.write_text("k" * 40)
+    flags = ("--resume-key-file", str(key))
+    config = composite_of(BACKGROUNDS[3])
+    answers: list[Answer] = []
+    with running_server(tmp_path, *flags) as first, running_server(tmp_path, *flags) as second:
+        async with SegmentationClient(first.target) as here, SegmentationClient(second.target) as there:
+            async with here.stream(config) as stream:
+                await send_all(stream, [loud(index) for index in range(4)], pause_s=0.05)
+                first.terminate()
+                async with asyncio.timeout(limit_s(20)):
+                    while not isinstance(answer := await anext(stream), Notice):
+                        answers.append(answer)
+                answers += await rest_of(stream)
+                point = stream.resume_point
+            assert point is not None
+            async with there.stream(config, resume=point) as stream:
+                assert stream.accepted.resume is ResumeOutcome.RESUMED
+                # The person is elsewhere by now: the memory of the masks before must not uncover the room.
+                await send_all(stream, [loud(20), loud(21, with_person=False)], first=4, pause_s=0.1)
+                answers += await rest_of(stream)
+            async with there.stream(dataclasses.replace(config, label="killed")) as stream:
+                await send_all(stream, [loud(0)], pause_s=0.1)
+                second.process.kill()
+    pictures = [answer for answer in answers if isinstance(answer, PictureAnswer)]
+    assert len(pictures) >= 4
+    assert_no_room([answer for answer in answers if not isinstance(answer, Notice)])
+    after = [answer for answer in pictures if answer.frame_id <= 2 and answer is not pictures[0]]
+    assert after, "pictures came after the move"
+
+
+async def test_an_i420_stream_keeps_it_as_well(client: SegmentationClient) -> None:
+    frames = [b"".join(plane.tobytes() for plane in rgb_to_i420(loud(index))) for index in range(3)]
+    for background in BACKGROUNDS:
+        async with client.stream(composite_of(background, pixel_format=PixelFormat.I420)) as stream:
+            await send_all(stream, frames, pause_s=0.05)
+            answers = await rest_of(stream)
+        assert any(isinstance(answer, PictureAnswer) for answer in answers)
+        assert_no_room(answers)
