@@ -1,5 +1,7 @@
 """What ONNX Runtime says about a model file, whichever of its providers runs it."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime as ort
@@ -43,8 +45,20 @@ def check_ports(path: Path, session: ort.InferenceSession, metadata: ModelMetada
     return str(inputs[0].name), str(outputs[0].name)
 
 
-def describe(path: Path) -> ModelMetadata:
-    """Open a model file only to see what it is.
+@dataclass(frozen=True, slots=True)
+class InspectedModel:
+    """A model file as it is from outside."""
+
+    metadata: ModelMetadata
+    content: bytes
+    sha256: str
+    """Of ``content``, in hex."""
+    input_name: str
+    output_name: str
+
+
+def inspect(path: Path) -> InspectedModel:
+    """Open a model file only to see what it is; its bytes are read once, so that hash and description are of the same.
 
     Raises:
         ModelFileError: it is missing, not a model, or does not describe itself.
@@ -53,7 +67,17 @@ def describe(path: Path) -> ModelMetadata:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     with loading(path, LIBRARY):
-        session = ort.InferenceSession(read_model_file(path), options, providers=["CPUExecutionProvider"])
+        content = read_model_file(path)
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         metadata = read_metadata(path, session)
-        check_ports(path, session, metadata)
-    return metadata
+        input_name, output_name = check_ports(path, session, metadata)
+    return InspectedModel(metadata, content, hashlib.sha256(content).hexdigest(), input_name, output_name)
+
+
+def describe(path: Path) -> ModelMetadata:
+    """What a model file says about itself.
+
+    Raises:
+        ModelFileError: it is missing, not a model, or does not describe itself.
+    """
+    return inspect(path).metadata

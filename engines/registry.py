@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from engines.plan_cache import DEFAULT_FOLDER
+from engines.remote import RemoteServers
 from engines.runner import EngineUnavailableError, Runner
 
 DEFAULT_ENGINE = "onnxruntime-cpu"
@@ -29,6 +30,8 @@ class EngineEntry:
     """Whether it can keep what it makes of a model from start to start; the opener then takes ``cache``, a folder."""
     takes_plans: bool = False
     """Whether it runs what `engines.build` has built: then the opener also takes ``plans``, their folder."""
+    is_remote: bool = False
+    """Whether servers run the model for it: then the opener also takes ``servers``."""
 
 
 ENGINES: dict[str, EngineEntry] = {
@@ -40,6 +43,7 @@ ENGINES: dict[str, EngineEntry] = {
     "tensorrt-fp32": EngineEntry("engines.tensorrt_gpu", "open_fp32", "tensorrt", takes_plans=True),
     "tensorrt-rtx": EngineEntry("engines.tensorrt_gpu", "open_rtx_fp16", "rtx", takes_plans=True),
     "tensorrt-rtx-fp32": EngineEntry("engines.tensorrt_gpu", "open_rtx_fp32", "rtx", takes_plans=True),
+    "triton": EngineEntry("engines.triton_remote", "TritonRunner", "triton", is_remote=True),
 }
 
 
@@ -51,6 +55,7 @@ def open_runner(
     concurrency: int,
     cache: Path | None = None,
     plans: Path = DEFAULT_FOLDER,
+    servers: RemoteServers | None = None,
 ) -> Runner:
     """Open a model file with the engine of that name.
 
@@ -61,10 +66,11 @@ def open_runner(
         concurrency: how many threads are going to call it at once.
         cache: folder for what the engine makes of the model; None: nothing is kept.
         plans: where built engines lie, for an engine that needs one.
+        servers: who runs the models, for an engine that leaves it to others.
 
     Raises:
-        EngineUnavailableError: unknown name, or a package, a device or a CPU feature that the engine needs is missing,
-            or a cache is asked of an engine that has none.
+        EngineUnavailableError: unknown name, or a package, a device, a CPU feature or a server that the engine needs is
+            missing, or a cache or servers are given to an engine that has no use for them.
         ModelFileError: the file cannot be used.
         CacheError: the cache cannot be used.
         PlanError: the engine needs a plan, and there is none that fits.
@@ -78,7 +84,14 @@ def open_runner(
         raise EngineUnavailableError(
             f"engine {engine} keeps nothing, and engine cache {cache} was asked for; leave it out, or take {caching}"
         )
-    kept: dict[str, Path | None] = {"cache": cache} if entry.caches else {}
+    if entry.is_remote != (servers is not None):
+        remote = ", ".join(sorted(name for name, one in ENGINES.items() if one.is_remote))
+        raise EngineUnavailableError(
+            f"engine {engine} needs servers that run its models; name them by --triton HOST:PORT[,HOST:PORT]"
+            if entry.is_remote
+            else f"engine {engine} runs models itself, and servers were named; leave them out, or take {remote}"
+        )
+    kept: dict[str, object] = {"cache": cache} if entry.caches else {}
     try:
         module = import_module(entry.module)
     except ImportError as error:
@@ -87,6 +100,8 @@ def open_runner(
         ) from error
     if entry.takes_plans:
         kept["plans"] = plans
+    if entry.is_remote:
+        kept["servers"] = servers
     runner: Runner = getattr(module, entry.opener)(path, max_batch=max_batch, concurrency=concurrency, **kept)
     return runner
 

@@ -6,7 +6,7 @@ session remembers lives in the service.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -83,6 +83,15 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Free the device. Closing twice is allowed; running after it raises `EngineFailedError`."""
+        ...
+
+
+@runtime_checkable
+class RemoteRunner(Runner, Protocol):
+    """A runner whose models run elsewhere: it stays open while nobody serves it, and works again once somebody does."""
+
+    def lacking(self) -> str | None:
+        """Why nothing can be run now, without waiting for anything; None: something can."""
         ...
 
 

@@ -46,6 +46,7 @@ def run_server(settings: Settings, seat: WorkerSeat | None = None) -> int:
             concurrency=settings.runner_threads,
             cache=settings.engine_cache,
             plans=settings.plans,
+            servers=settings.triton_servers,
         )
     except EngineError as error:
         log.event("start_failed", level=logging.ERROR, reason=str(error))

@@ -9,7 +9,8 @@ import numpy as np
 
 from engines.plan_cache import DEFAULT_FOLDER
 from engines.registry import open_runner, warm_up
-from engines.runner import ModelFileError, Runner, RunnerInfo
+from engines.remote import RemoteServers
+from engines.runner import ModelFileError, RemoteRunner, Runner, RunnerInfo
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from service.pipeline import geometry
@@ -51,6 +52,11 @@ class ModelCatalog:
         """Model name -> frames in a batch beyond which waiting for more is not worth it."""
         return {name: runner.info.preferred_batch for name, runner in self._runners.items()}
 
+    def lacking(self) -> str | None:
+        """Why a model cannot be run now, where servers elsewhere run it; None: all can."""
+        reasons = [runner.lacking() for runner in self._runners.values() if isinstance(runner, RemoteRunner)]
+        return "; ".join(reason for reason in reasons if reason) or None
+
     def runner(self, model: str) -> Runner:
         """The open runner of a model that is served."""
         return self._runners[model]
@@ -75,6 +81,7 @@ def open_models(
     concurrency: int,
     cache: Path | None = None,
     plans: Path = DEFAULT_FOLDER,
+    servers: RemoteServers | None = None,
 ) -> ModelCatalog:
     """Open and warm up every ``*.onnx`` of a folder; see `engines.registry.open_runner`.
 
@@ -90,7 +97,9 @@ def open_models(
     runners: dict[str, Runner] = {}
     first_run_ns: dict[str, int] = {}
     for path in paths:
-        runner = open_runner(engine, path, max_batch=max_batch, concurrency=concurrency, cache=cache, plans=plans)
+        runner = open_runner(
+            engine, path, max_batch=max_batch, concurrency=concurrency, cache=cache, plans=plans, servers=servers
+        )
         name = runner.info.model.name
         if name in runners:
             raise ModelFileError(f"{path} and {runners[name].info.path} both call themselves {name!r}; remove one")

@@ -17,6 +17,7 @@ from service import log
 from service.access import Gate
 from service.admission import Admission, AdmissionRules
 from service.dispatcher import Dispatcher
+from service.engine_watch import watch_engine
 from service.estimator import Estimator
 from service.metrics import MetricsEndpoint, ServiceMetrics, SupervisorMetrics
 from service.models import ModelCatalog
@@ -109,9 +110,14 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     with open_endpoint(metrics, metrics_host, settings.metrics_port) as endpoint:
         stop = stop_on_signals() if seat is None else stop_on_signals(ignore_signal)
         await server.start()
-        for name in ("", SERVICE_NAME):
-            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-        metrics.set_ready(True)
+
+        async def show_ready(ready: bool) -> None:
+            status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+            for name in ("", SERVICE_NAME):
+                await health_servicer.set(name, status)
+            metrics.set_ready(ready)
+
+        await show_ready(True)
         models = ",".join(f"{info.model.name}@{info.model.version}" for info in catalog.infos)
         if seat is None:
             log.event(
@@ -122,7 +128,10 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
             log.event("worker_ready", metrics_port=endpoint.port, models=models)
             seat.on_ready(endpoint.port)
         lag = asyncio.create_task(_measure_load(metrics, admission))
+        watch = asyncio.create_task(watch_engine(catalog, show_ready))
         signal_name = await stop
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
         metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
         await health_servicer.enter_graceful_shutdown()

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from engines.plan_cache import DEFAULT_FOLDER
 from engines.registry import DEFAULT_ENGINE, ENGINES
+from engines.remote import RemoteServers
 from humanseg.frames import largest_frame_bytes, message_limit_bytes
 
 ENVIRONMENT_PREFIX = "HUMANSEG_"
@@ -52,6 +53,12 @@ class Settings:
         None, "folder that keeps compiled models from start to start, for engines that compile (openvino-*)"
     )
     plans: Path = _setting(DEFAULT_FOLDER, "folder of the TensorRT engines that python -m engines.build has made")
+    triton: str | None = _setting(
+        None, "Triton servers that run the models for --engine triton, HOST:PORT[,HOST:PORT]; the gRPC port"
+    )
+    triton_timeout_s: float = _setting(
+        1.0, "how long a batch may take there, tries on other servers included", low=0.01, high=60
+    )
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
     workers: int = _setting(1, "server processes behind the port; threads and sessions are dealt out", low=1, high=256)
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
@@ -116,6 +123,11 @@ class Settings:
         return self.runners or len(os.sched_getaffinity(0))
 
     @property
+    def triton_servers(self) -> RemoteServers | None:
+        """Who runs the models, where it is not this process."""
+        return None if self.triton is None else RemoteServers.parse(self.triton, self.triton_timeout_s)
+
+    @property
     def max_frame_bytes(self) -> int:
         """Largest picture in bytes: raw RGB of ``max_frame_px``."""
         return largest_frame_bytes(self.max_frame_px)
@@ -173,6 +185,12 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         raise SettingsError("--tls-cert-file and --tls-key-file belong together; give both or neither")
     if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
         raise SettingsError("--tls-client-ca-file asks for clients' certificates; give --tls-cert-file as well")
+    if ENGINES[settings.engine].is_remote != (settings.triton is not None):
+        raise SettingsError("--engine triton and --triton HOST:PORT belong together; give both or neither")
+    try:
+        _ = settings.triton_servers
+    except ValueError as error:
+        raise SettingsError(f"--triton: {error}") from None
     return settings
 
 
