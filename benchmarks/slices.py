@@ -76,6 +76,28 @@ def percentile_intervals(
     Returns:
         An interval for each name; nothing with fewer than `FEWEST_SLICES` slices or without samples.
     """
+    return {name: _interval(estimates) for name, estimates in _resampled(histograms, ranks, seed).items()}
+
+
+def percentile_ratio_interval(
+    above: Sequence[Mapping[int, int]], below: Sequence[Mapping[int, int]], rank: float, seed: int = 1
+) -> Interval | None:
+    """Confidence interval of a percentile of one measurement over that of another; None with too few slices.
+
+    Both are resampled, each by itself: slices of time of the two have nothing to do with one another.
+    """
+    over = _resampled(above, {"": rank}, seed).get("")
+    under = _resampled(below, {"": rank}, seed + 1).get("")
+    if over is None or under is None:
+        return None
+    pairs = min(len(over), len(under))
+    return _interval(over[:pairs] / under[:pairs])
+
+
+def _resampled(
+    histograms: Sequence[Mapping[int, int]], ranks: Mapping[str, float], seed: int
+) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Each percentile of each resample; nothing with fewer than `FEWEST_SLICES` slices or without samples."""
     values = sorted(set().union(*histograms))
     if len(histograms) < FEWEST_SLICES or not values:
         return {}
@@ -88,10 +110,7 @@ def percentile_intervals(
     below = np.cumsum(_weights(len(histograms), seed) @ table, axis=1)
     below = below[below[:, -1] > 0]
     axis = np.array(values, float)
-    return {
-        name: _interval(axis[(below >= np.ceil(rank / 100 * below[:, -1:])).argmax(axis=1)])
-        for name, rank in ranks.items()
-    }
+    return {name: axis[(below >= np.ceil(rank / 100 * below[:, -1:])).argmax(axis=1)] for name, rank in ranks.items()}
 
 
 def ratio_interval(parts: Sequence[int], wholes: Sequence[int], seed: int = 1) -> Interval | None:

@@ -194,6 +194,9 @@ class SupervisorMetrics:
         self.restarts = Counter(
             "humanseg_worker_restarts", "Workers that ended and were started again", registry=self.registry
         )
+        self.hangs = Counter(
+            "humanseg_worker_hangs", "Workers killed because their event loop stood still", registry=self.registry
+        )
         self.registry.register(self)
 
     def worker_is_ready(self, index: int, metrics_port: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -125,7 +126,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
                 device=catalog.infos[0].device, runners=settings.runner_threads, models=models,
             )  # fmt: skip
         else:
-            log.event("worker_ready", metrics_port=endpoint.port, models=models)
+            log.event("worker_ready", pid=os.getpid(), metrics_port=endpoint.port, models=models)
             seat.on_ready(endpoint.port)
         lag = asyncio.create_task(_measure_load(metrics, admission))
         watch = asyncio.create_task(watch_engine(catalog, show_ready))

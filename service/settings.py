@@ -61,6 +61,10 @@ class Settings:
     )
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
     workers: int = _setting(1, "server processes behind the port; threads and sessions are dealt out", low=1, high=256)
+    worker_silence_s: float = _setting(
+        20.0, "how long the event loop of one of several workers may stand still before it is killed and started again",
+        low=2, high=3600,
+    )  # fmt: skip
     max_batch: int = _setting(8, "most frames in one run of the engine", low=1, high=256)
     max_sessions: int = _setting(64, "streams at once; more are refused", low=1, high=100_000)
     admission_load: float = _setting(

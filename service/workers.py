@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from service import log
+from service.heartbeat import fell_silent
 from service.metrics import MetricsEndpoint, SupervisorMetrics
 from service.resume import make_key
 from service.server import ANSWER_GRACE_S, STOP_GRACE_S, ListenError, end_hard, open_endpoint, stop_on_signals
@@ -172,11 +173,22 @@ class Supervisor:
             if line:
                 self._metrics.worker_is_ready(index, int(line))
                 self._ready[index].set()
+                await self._watch(index, process)
             return await process.wait()
         finally:
             self._metrics.worker_is_gone(index)
             process.stdin.close()
             del self._processes[index]
+
+    async def _watch(self, index: int, process: Process) -> None:
+        """Kill the worker if its event loop stands still; returns once it was killed, ends, or all are to end."""
+        assert process.stdout is not None
+        silent_s = await fell_silent(process.stdout, self._settings.worker_silence_s)
+        if silent_s is None or self._stopping.is_set():  # then `_stop` decides how long it may take
+            return
+        self._metrics.hangs.inc()
+        log.event("worker_hung", level=logging.ERROR, worker=index, pid=process.pid, silent_s=silent_s)
+        process.kill()  # a process that is stopped heeds nothing less
 
     async def _stop(self, keepers: "list[asyncio.Task[None]]") -> None:
         self._stopping.set()

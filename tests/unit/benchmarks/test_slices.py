@@ -12,6 +12,7 @@ from benchmarks.slices import (
     coarse_us,
     count_slices,
     percentile_intervals,
+    percentile_ratio_interval,
     ratio_interval,
     slice_length_s,
 )
@@ -78,3 +79,16 @@ def test_the_interval_of_a_ratio() -> None:
     low, high = ratio_interval([30] * 10 + [0] * 10, [30] * 20) or (0, 0)
     # Slices are all or nothing: the standard error is 0.5 / sqrt(20).
     assert (low, high) == pytest.approx((0.5 - 1.96 * 0.112, 0.5 + 1.96 * 0.112), abs=0.05)
+
+
+def test_the_interval_of_a_ratio_holds_the_true_one_and_is_wider_where_time_is_uneven() -> None:
+    rng = random.Random(5)
+    calm = [Counter({rng.randint(95, 105): 20}) for _ in range(40)]
+    twice = [Counter({rng.randint(190, 210): 20}) for _ in range(40)]
+    low, high = percentile_ratio_interval(twice, calm, rank=50) or (0, 0)
+    assert 1.9 < low < 2 < high < 2.1
+    uneven = [Counter({200: 20} if number % 4 else {600: 20}) for number in range(40)]
+    wide = percentile_ratio_interval(uneven, calm, rank=80) or (0, 0)
+    assert wide[0] < 2.2
+    assert wide[1] > 5.5
+    assert percentile_ratio_interval(twice[:9], calm, rank=50) is None
