@@ -105,6 +105,10 @@ class ServiceMetrics:
             "humanseg_live_load_ratio", "Share of the engines' time that live streams take, as admission reckons",
             registry=self.registry,
         )  # fmt: skip
+        self.trace_spans = Counter(
+            "humanseg_trace_spans", "Spans that a collector took, and spans that were lost", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
         self._engine = Gauge(
             "humanseg_engine_info", "Models served and the engine in use", ["model", "version", "engine"],
             registry=self.registry,

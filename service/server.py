@@ -26,6 +26,7 @@ from service.rpc import SegmentationServicer, register
 from service.settings import Settings
 from service.stream_protocol import SizeLimits
 from service.tls import TlsFiles, server_credentials
+from service.tracing import open_tracing
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 #: How long what was accepted may take to be answered, once streams are no longer served; then how long the last calls
@@ -83,8 +84,10 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     Raises:
         ListenError: a port cannot be had.
         SecretFileError: a file of keys cannot be used.
+        TracingUnavailableError: traces are asked for, and what they need is not installed.
     """
     metrics = ServiceMetrics()
+    tracing = open_tracing(settings, catalog.infos, metrics, seat.index if seat else None)
     metrics.describe_engines(catalog.infos)
     limits = SizeLimits(settings.max_frame_bytes, settings.max_frame_px, settings.max_side_px)
     dispatcher = Dispatcher(catalog, limits, metrics, threads=settings.runner_threads)
@@ -97,7 +100,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     server = grpc.aio.server(options=channel_options(settings, shares_port=seat is not None))
     admission = Admission(AdmissionRules(settings.admission_load, settings.admission_fps, settings.runner_threads))
     servicer = SegmentationServicer(
-        settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, gate
+        settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, gate, tracing
     )
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
@@ -132,6 +135,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         await asyncio.gather(lag, return_exceptions=True)
         dispatcher.close()
         estimator.close()
+        tracing.close()
     log.event("stopped", sessions_cut=len(roster))
 
 

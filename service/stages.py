@@ -15,11 +15,12 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 class StageClock:
     """Collects the times of one picture. Stages run one after another, on whatever thread."""
 
-    __slots__ = ("arrived_ns", "cpu_ns", "wall_ns")
+    __slots__ = ("arrived_ns", "began_ns", "cpu_ns", "wall_ns")
 
     def __init__(self, arrived_ns: int) -> None:
         """``arrived_ns``: monotonic nanoseconds at which the picture was received."""
         self.arrived_ns = arrived_ns
+        self.began_ns: dict[Stage, int] = {}
         self.wall_ns: dict[Stage, int] = {}
         self.cpu_ns: dict[Stage, int] = {}
 
@@ -30,13 +31,18 @@ class StageClock:
         try:
             yield
         finally:
-            self.wall_ns[name] = time.monotonic_ns() - wall
+            self.passed(name, wall, time.monotonic_ns())
             self.cpu_ns[name] = time.thread_time_ns() - cpu
+
+    def passed(self, name: Stage, began_ns: int, ended_ns: int) -> None:
+        """Note a stage that was timed elsewhere."""
+        self.began_ns[name] = began_ns
+        self.wall_ns[name] = ended_ns - began_ns
 
     def started(self) -> None:
         """Work on the picture begins; it has waited until now."""
-        self.wall_ns["wait"] = time.monotonic_ns() - self.arrived_ns
+        self.passed("wait", self.arrived_ns, time.monotonic_ns())
 
     def answered(self) -> None:
         """The answer is ready."""
-        self.wall_ns["total"] = time.monotonic_ns() - self.arrived_ns
+        self.passed("total", self.arrived_ns, time.monotonic_ns())
