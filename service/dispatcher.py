@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engines.runner import EngineFailedError, Runner
+from engines.runner import EngineFailedError, EngineLostError, Runner
 from humanseg.vision.arrays import AlphaBatch, Batch
 from service.capacity import RunTimes
 from service.metrics import ServiceMetrics
@@ -66,6 +66,8 @@ class Dispatcher:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self.engine_lost: asyncio.Future[tuple[str, EngineLostError]] = self._loop.create_future()
+        """Resolved with a model and why, once its engine can never work again."""
 
     @property
     def waiting(self) -> int:
@@ -169,6 +171,8 @@ class Dispatcher:
         if masks:
             self._run_times.add(jobs[0].lane.model, took_ns, masks)
         for job in jobs:
+            if isinstance(job.outcome, EngineLostError) and not self.engine_lost.done():
+                self.engine_lost.set_result((job.lane.model, job.outcome))
             _resolve(job.future, job.outcome or EngineFailedError("the job ended without an outcome"))
         if not self._closed:
             self._start_batches()

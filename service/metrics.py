@@ -110,7 +110,8 @@ class ServiceMetrics:
             registry=self.registry,
         )  # fmt: skip
         self._engine = Gauge(
-            "humanseg_engine_info", "Models served and the engine in use", ["model", "version", "engine"],
+            "humanseg_engine_info", "Models served, the engine in use and where it computes",
+            ["model", "version", "engine", "device"],
             registry=self.registry,
         )  # fmt: skip
         build = Gauge(
@@ -127,9 +128,9 @@ class ServiceMetrics:
         self._ready.set(ready)
 
     def describe_engines(self, infos: Iterable[RunnerInfo]) -> None:
-        """Show which engine serves which model."""
+        """Show which engine serves which model, and on what."""
         for info in infos:
-            self._engine.labels(info.model.name, info.model.version, info.engine).set(1)
+            self._engine.labels(info.model.name, info.model.version, info.engine, info.device).set(1)
 
     def frame_answered(self, clock: StageClock) -> None:
         """Count a mask and the time spent on it."""

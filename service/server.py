@@ -124,15 +124,19 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         else:
             log.event("worker_ready", metrics_port=endpoint.port, models=models)
             seat.on_ready(endpoint.port)
-        lag = asyncio.create_task(_measure_load(metrics, admission))
+        watches = [
+            asyncio.create_task(_measure_load(metrics, admission)),
+            asyncio.create_task(_stop_serving_without_engine(dispatcher, metrics, health_servicer)),
+        ]
         signal_name = await stop
         metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
         await health_servicer.enter_graceful_shutdown()
         await _drain(roster, settings.drain_s)
         await server.stop(STOP_GRACE_S)
-        lag.cancel()
-        await asyncio.gather(lag, return_exceptions=True)
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
         dispatcher.close()
         estimator.close()
         tracing.close()
@@ -207,6 +211,17 @@ async def _drain(roster: Roster, drain_s: float) -> None:
             await roster.drain(drain_s)
     except TimeoutError:
         log.event("drain_incomplete", level=logging.WARNING, sessions=len(roster))
+
+
+async def _stop_serving_without_engine(
+    dispatcher: Dispatcher, metrics: ServiceMetrics, health_servicer: health.aio.HealthServicer
+) -> None:
+    """Only a restart helps then: liveness has to fail as well as readiness."""
+    model, error = await asyncio.shield(dispatcher.engine_lost)
+    log.event("engine_lost", level=logging.ERROR, model=model, why=str(error))
+    metrics.set_ready(False)
+    for name in ("", SERVICE_NAME):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
 
 
 async def _measure_load(metrics: ServiceMetrics, admission: Admission) -> None:
