@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from engines.cuda import Cuda, DeviceMemoryError
 from engines.gpu_slot import GpuTimes, Launch, ProgramFactory, Slot, SlotShape, Streams
-from engines.runner import EngineError, EngineFailedError
+from engines.runner import EngineError, EngineFailedError, EngineLostError
 from humanseg.vision.arrays import AlphaBatch, Batch
 
 LOGGER = logging.getLogger("humanseg.engines.gpu")
@@ -28,7 +28,7 @@ ANSWER_TIMEOUT_S = 30.0
 Loader = Callable[[Cuda, ExitStack, int], ProgramFactory]
 
 
-class DeviceLostError(EngineFailedError):
+class DeviceLostError(EngineLostError):
     """A GPU failed for good, or answers no more: nothing runs on it until the service is started again."""
 
 

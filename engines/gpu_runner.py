@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from engines.gpu_pipeline import DeviceLostError, GpuPipeline
-from engines.runner import Runner, RunnerInfo, check_alpha, check_batch
+from engines.runner import EngineFailedError, Runner, RunnerInfo, check_alpha, check_batch
 from humanseg.vision.arrays import AlphaBatch, Batch
 
 
@@ -41,7 +41,8 @@ class RunnerPool:
     """The same model on several GPUs: each batch goes to the one with the fewest under way.
 
     Sessions need no pinning to a GPU: a runner remembers nothing of them. A GPU that is lost is passed over as long as
-    another works; the batch it was lost on is answered with the error, and the log has it.
+    another works; the batch it was lost on is answered with the error, and the log has it. That the engine is lost is
+    said only once all of them are.
     """
 
     def __init__(self, info: RunnerInfo, runners: Sequence[Runner]) -> None:
@@ -63,9 +64,12 @@ class RunnerPool:
             self._under_way[chosen] += 1
         try:
             alpha = self._runners[chosen].run(batch)
-        except DeviceLostError:
+        except DeviceLostError as error:
             with self._state:
                 self._lost[chosen] = True
+                others_work = not all(self._lost)
+            if others_work:
+                raise EngineFailedError(str(error)) from error
             raise
         finally:
             with self._state:

@@ -34,6 +34,10 @@ class EngineFailedError(EngineError):
     """The engine failed on a batch that was in order."""
 
 
+class EngineLostError(EngineFailedError):
+    """The engine failed for good: no later batch can succeed before the service is started again."""
+
+
 #: By how much an alpha may leave [0, 1]: bilinear weights do not sum to exactly one.
 ALPHA_TOLERANCE = 1e-3
 

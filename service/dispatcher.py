@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engines.runner import EngineFailedError, Runner
+from engines.runner import EngineFailedError, EngineLostError, Runner
 from humanseg.vision.arrays import AlphaBatch, Batch
 from service.capacity import RunTimes
 from service.metrics import ServiceMetrics
@@ -67,6 +67,8 @@ class Dispatcher:
         self._observe_batch: dict[str, Callable[[float], None]] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self.engine_lost: asyncio.Future[tuple[str, EngineLostError]] = self._loop.create_future()
+        """Resolved with a model and why, once its engine can never work again."""
 
     @property
     def waiting(self) -> int:
@@ -175,6 +177,8 @@ class Dispatcher:
         if masks:
             self._run_times.add(jobs[0].lane.model, took_ns, masks)
         for job in jobs:
+            if isinstance(job.outcome, EngineLostError) and not self.engine_lost.done():
+                self.engine_lost.set_result((job.lane.model, job.outcome))
             _resolve(job.future, job.outcome or EngineFailedError("the job ended without an outcome"))
         if not self._closed:
             self._start_batches()
@@ -187,7 +191,7 @@ def _run_jobs(
     started_ns = time.monotonic_ns()
     ready: list[tuple[_Job, Prepared]] = []
     for job in jobs:
-        job.clock.wall_ns["queue"] = started_ns - job.submitted_ns
+        job.clock.passed("queue", job.submitted_ns, started_ns)
         if job.abandoned:
             continue
         try:
@@ -214,19 +218,19 @@ def _by_shape(ready: list[tuple[_Job, Prepared]]) -> list[list[tuple[_Job, Prepa
 def _run_group(group: list[tuple[_Job, Prepared]], observe_batch: Callable[[float], None]) -> None:
     inputs = [prepared.network_input for _, prepared in group]
     batch = inputs[0][np.newaxis] if len(inputs) == 1 else np.stack(inputs)
-    wall, cpu = time.monotonic_ns(), time.thread_time_ns()
+    began_ns, cpu = time.monotonic_ns(), time.thread_time_ns()
     try:
         alphas = _run_checked(group[0][0].runner, batch)
     except Exception as error:
         for job, _ in group:
             job.outcome = error
         return
-    wall, cpu = time.monotonic_ns() - wall, time.thread_time_ns() - cpu
+    ended_ns, cpu = time.monotonic_ns(), time.thread_time_ns() - cpu
     if group[0][0].runner.info.own_threads:
-        cpu = wall  # one core worked on it for that long, or waited for its turn: an upper bound
+        cpu = ended_ns - began_ns  # one core worked on it for that long, or waited for its turn: an upper bound
     observe_batch(len(group))
     for (job, prepared), alpha in zip(group, alphas, strict=True):
-        job.clock.wall_ns["inference"] = wall
+        job.clock.passed("inference", began_ns, ended_ns)
         job.clock.cpu_ns["inference"] = cpu // len(group)
         try:
             job.outcome = finish(job.task, job.runner.info.model, prepared, alpha, job.memory, job.clock)

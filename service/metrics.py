@@ -107,8 +107,13 @@ class ServiceMetrics:
             "humanseg_live_load_ratio", "Share of the engines' time that live streams take, as admission reckons",
             registry=self.registry,
         )  # fmt: skip
+        self.trace_spans = Counter(
+            "humanseg_trace_spans", "Spans that a collector took, and spans that were lost", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
         self._engine = Gauge(
-            "humanseg_engine_info", "Models served and the engine in use", ["model", "version", "engine"],
+            "humanseg_engine_info", "Models served, the engine in use and where it computes",
+            ["model", "version", "engine", "device"],
             registry=self.registry,
         )  # fmt: skip
         build = Gauge(
@@ -125,9 +130,9 @@ class ServiceMetrics:
         self._ready.set(ready)
 
     def describe_engines(self, infos: Iterable[RunnerInfo]) -> None:
-        """Show which engine serves which model."""
+        """Show which engine serves which model, and on what."""
         for info in infos:
-            self._engine.labels(info.model.name, info.model.version, info.engine).set(1)
+            self._engine.labels(info.model.name, info.model.version, info.engine, info.device).set(1)
 
     def frame_answered(self, clock: StageClock) -> None:
         """Count a mask and the time spent on it."""

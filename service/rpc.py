@@ -51,6 +51,7 @@ from service.stream_protocol import (
     check_model,
     invalid,
 )
+from service.tracing import Tracing
 from service.wire import CutRequest, CutResponse, cut_request, join_response
 
 StreamContext = grpc.aio.ServicerContext[CutRequest, CutResponse]
@@ -78,7 +79,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         admission: Admission,
         sealer: Sealer,
         gate: Gate,
+        tracing: Tracing,
     ) -> None:
+        self._tracing = tracing
         self._sealer = sealer
         self._gate = gate
         self._max_messages_per_s = settings.max_messages_per_s
@@ -138,7 +141,9 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
 
         async def answer(reply: Answer) -> None:
             await context.write(self._message(reply))
+            trace.answered(reply)
 
+        trace = self._tracing.stream(context.invocation_metadata() or (), session.session_id)
         ended_by: CallError | None = None
         outcome = "cancelled"
         self._roster.enter(session)
@@ -158,10 +163,12 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         finally:
             # Before the status goes out: it may have to wait for a client that does not read.
             self._roster.leave(session, outcome)
+            trace.ended(session, outcome)
             log.event(
                 "session_closed", session=session.session_id, label=session.label, model=session.model,
                 outcome=outcome,
                 frames=session.frames, masks=session.masks, estimates=session.estimates, drops=session.drops,
+                **trace.ids,  # type: ignore[arg-type]  # neither is named level or error
             )  # fmt: skip
         if ended_by is not None:
             await _abort(context, ended_by)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import grpc
@@ -28,6 +28,7 @@ from service.rpc import SegmentationServicer, register
 from service.settings import Settings
 from service.stream_protocol import SizeLimits
 from service.tls import TlsFiles, server_credentials
+from service.tracing import open_tracing
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 #: How long what was accepted may take to be answered, once streams are no longer served; then how long the last calls
@@ -85,8 +86,10 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     Raises:
         ListenError: a port cannot be had.
         SecretFileError: a file of keys cannot be used.
+        TracingUnavailableError: traces are asked for, and what they need is not installed.
     """
     metrics = ServiceMetrics()
+    tracing = open_tracing(settings, catalog.infos, metrics, seat.index if seat else None)
     metrics.describe_engines(catalog.infos)
     limits = SizeLimits(settings.max_frame_bytes, settings.max_frame_px, settings.max_side_px)
     dispatcher = Dispatcher(catalog, limits, metrics, threads=settings.runner_threads)
@@ -99,7 +102,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     server = grpc.aio.server(options=channel_options(settings, shares_port=seat is not None))
     admission = Admission(AdmissionRules(settings.admission_load, settings.admission_fps, settings.runner_threads))
     servicer = SegmentationServicer(
-        settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, gate
+        settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, gate, tracing
     )
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
@@ -129,19 +132,21 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
             log.event("worker_ready", pid=os.getpid(), metrics_port=endpoint.port, models=models)
             seat.on_ready(endpoint.port)
         lag = asyncio.create_task(_measure_load(metrics, admission))
-        watch = asyncio.create_task(watch_engine(catalog, show_ready))
+        watches = [
+            asyncio.create_task(watch_engine(catalog, show_ready)),
+            asyncio.create_task(_stop_serving_without_engine(dispatcher, show_ready)),
+        ]
         signal_name = await stop
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        await _cancel(watches)
         metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
         await health_servicer.enter_graceful_shutdown()
         await _drain(roster, settings.drain_s)
         await server.stop(STOP_GRACE_S)
-        lag.cancel()
-        await asyncio.gather(lag, return_exceptions=True)
+        await _cancel([lag])
         dispatcher.close()
         estimator.close()
+        tracing.close()
     log.event("stopped", sessions_cut=len(roster))
 
 
@@ -213,6 +218,19 @@ async def _drain(roster: Roster, drain_s: float) -> None:
             await roster.drain(drain_s)
     except TimeoutError:
         log.event("drain_incomplete", level=logging.WARNING, sessions=len(roster))
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _stop_serving_without_engine(dispatcher: Dispatcher, show: Callable[[bool], Awaitable[None]]) -> None:
+    """Only a restart helps then: liveness has to fail as well as readiness."""
+    model, error = await asyncio.shield(dispatcher.engine_lost)
+    log.event("engine_lost", level=logging.ERROR, model=model, why=str(error))
+    await show(False)
 
 
 async def _measure_load(metrics: ServiceMetrics, admission: Admission) -> None:

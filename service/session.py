@@ -96,6 +96,8 @@ class MaskAnswer:
     mask: EncodedMask
     clock: StageClock
     level: int
+    model: str
+    """The one it was made with, or for, which a degraded stream did not ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class EstimateAnswer:
     mask: EncodedMask
     clock: StageClock
     level: int
+    model: str
+    """The one it was made with, or for, which a degraded stream did not ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,14 +437,14 @@ class Session:
         self._metrics.frame_answered(clock)
         if mask.reset is not None:
             self._metrics.fusion_reset(mask.reset.name)
-        return MaskAnswer(entry, mask, clock, level)
+        return MaskAnswer(entry, mask, clock, level, rung.model)
 
     async def _estimate(self, entry: EstimateEntry) -> MaskAnswer | EstimateAnswer | DropAnswer:
-        frame, level = entry.frame, self._ladder.level
+        frame, level, model = entry.frame, self._ladder.level, self._ladder.rung.model
         clock = StageClock(frame.arrived_ns)
         clock.started()
         try:
-            mask = await self._estimator.estimate(frame_task(frame), self._ladder.rung.model, self._memory, clock)
+            mask = await self._estimator.estimate(frame_task(frame), model, self._memory, clock)
         except (DecodeError, FrameError) as error:
             return self._drop(frame, DropReason.UNDECODABLE, f"frame {frame.frame_id}: {error}", clock)
         if not entry.is_skipped:
@@ -452,7 +456,7 @@ class Session:
         clock.answered()
         self.estimates += 1
         self._metrics.frame_estimated(clock)
-        return EstimateAnswer(frame, mask, clock, level)
+        return EstimateAnswer(frame, mask, clock, level, model)
 
     def _drop(self, entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> DropAnswer:
         clock.answered()

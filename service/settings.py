@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from engines.plan_cache import DEFAULT_FOLDER
 from engines.registry import DEFAULT_ENGINE, ENGINES
@@ -117,6 +118,15 @@ class Settings:
         None, "keys that sign resume tokens, one a line, the first signs; shared by all replicas; reloaded"
     )
     resume_max_age_s: float = _setting(60.0, "how old a resume token may be", low=1, high=86_400)
+    trace_endpoint: str | None = _setting(
+        None, "OTLP collector that takes traces by gRPC, as http://host:4317 or https://...; needs the extra otel"
+    )
+    trace_ratio: float = _setting(
+        0.1, "share of the streams that are traced, where the client's traceparent does not decide it", low=0, high=1
+    )
+    trace_frame_ratio: float = _setting(
+        0.01, "share of a traced stream's frames that get spans of their own", low=0, high=1
+    )
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("logfmt", "form of a log line", choices=("logfmt", "json"))
@@ -195,7 +205,22 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         _ = settings.triton_servers
     except ValueError as error:
         raise SettingsError(f"--triton: {error}") from None
+    if settings.trace_endpoint is not None:
+        _check_endpoint(settings.trace_endpoint)
     return settings
+
+
+def _check_endpoint(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port and not parts.path.strip("/")
+    except ValueError:  # a port that is no number
+        is_usable = False
+    allowed = "allowed is http://HOST:PORT or https://HOST:PORT"
+    if "@" in url:  # neither here nor at the start may a password stand in the log
+        raise SettingsError(f"--trace-endpoint has a password; {allowed}, headers go into OTEL_EXPORTER_OTLP_HEADERS")
+    if not is_usable:
+        raise SettingsError(f"--trace-endpoint: {url!r} is no collector; {allowed}, without a path")
 
 
 class _UsageError(Exception):
@@ -278,6 +303,8 @@ def _metavar(item: "Field[Any]") -> str:
         return "|".join(item.metadata["choices"])
     if item.type in _PATHS:
         return "FILE" if item.name.endswith("_file") else "DIR"
+    if item.name.endswith("_ratio"):
+        return "RATIO"
     return {int: "N", float: "SECONDS"}.get(item.type, "TEXT")  # type: ignore[arg-type]
 
 

@@ -14,11 +14,12 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 class StageClock:
     """Collects the times of one picture. Stages run one after another, on whatever thread."""
 
-    __slots__ = ("arrived_ns", "cpu_ns", "wall_ns")
+    __slots__ = ("arrived_ns", "began_ns", "cpu_ns", "wall_ns")
 
     def __init__(self, arrived_ns: int) -> None:
         """``arrived_ns``: monotonic nanoseconds at which the picture was received."""
         self.arrived_ns = arrived_ns
+        self.began_ns: dict[Stage, int] = {}
         self.wall_ns: dict[Stage, int] = {}
         self.cpu_ns: dict[Stage, int] = {}
 
@@ -26,13 +27,18 @@ class StageClock:
         """Time a stage that runs on this thread: ``with clock.stage(name):``."""
         return StageTimer(self, name)
 
+    def passed(self, name: Stage, began_ns: int, ended_ns: int) -> None:
+        """Note a stage that was timed elsewhere."""
+        self.began_ns[name] = began_ns
+        self.wall_ns[name] = ended_ns - began_ns
+
     def started(self) -> None:
         """Work on the picture begins; it has waited until now."""
-        self.wall_ns["wait"] = time.monotonic_ns() - self.arrived_ns
+        self.passed("wait", self.arrived_ns, time.monotonic_ns())
 
     def answered(self) -> None:
         """The answer is ready."""
-        self.wall_ns["total"] = time.monotonic_ns() - self.arrived_ns
+        self.passed("total", self.arrived_ns, time.monotonic_ns())
 
 
 class StageTimer:
@@ -50,6 +56,5 @@ class StageTimer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        clock, name = self._clock, self._name
-        clock.wall_ns[name] = time.monotonic_ns() - self._wall
-        clock.cpu_ns[name] = time.thread_time_ns() - self._cpu
+        self._clock.passed(self._name, self._wall, time.monotonic_ns())
+        self._clock.cpu_ns[self._name] = time.thread_time_ns() - self._cpu

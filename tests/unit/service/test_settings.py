@@ -65,3 +65,30 @@ def test_help_tells_files_from_folders() -> None:
     assert "--models DIR" in text
     for name in ("tls-cert-file", "tls-key-file", "tls-client-ca-file", "auth-tokens-file", "resume-key-file"):
         assert f"--{name} FILE" in text
+
+
+@pytest.mark.parametrize("url", ["http://collector:4317", "https://[::1]:4317/"])
+def test_a_collector_is_a_url_with_host_and_port(url: str) -> None:
+    assert load_settings(["--trace-endpoint", url], {}).trace_endpoint == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["collector:4317", "http://collector", "http://:4317", "grpc://collector:4317", "http://collector:http",
+     "http://collector:4317/v1/traces"],
+)  # fmt: skip
+def test_another_url_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="is no collector; allowed is http://HOST:PORT"):
+        load_settings([], {"HUMANSEG_TRACE_ENDPOINT": url})
+
+
+def test_a_password_in_it_is_refused_and_not_repeated() -> None:
+    with pytest.raises(SettingsError, match="has a password") as caught:
+        load_settings([], {"HUMANSEG_TRACE_ENDPOINT": "http://me:secret@collector:4317"})
+    assert "secret" not in str(caught.value)
+
+
+def test_help_tells_ratios_from_seconds() -> None:
+    text = " ".join(build_parser().format_help().split())
+    assert "--trace-ratio RATIO" in text
+    assert "--drain-s SECONDS" in text
