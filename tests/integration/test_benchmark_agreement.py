@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from benchmarks.agreement import DISAGREE, SIZE, STATUS, Duel, compare, write_frames
@@ -60,20 +61,22 @@ def standing_still(server: RunningServer, stop_s: float, run_s: float) -> Iterat
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_counts_from_the_actual_send_is_found_on_a_server_that_stalls(
     models_folder: Path, tmp_path: Path
 ) -> None:
     """The planted fault is coordinated omission: the same runs, judged by latencies from the actual send."""
+    # Twice as long as the server's own rhythm, so that it does not matter where in it a run begins.
     plan = LoadPlan(
-        "", 2, 30.0, 0.3, 3.0, Arrivals.PACED, 1, "", SIZE.width, SIZE.height, "i420", "off", None, policy="every"
+        "", 2, 12.0, 0.3, 3.6, Arrivals.PACED, 1, "", SIZE.width, SIZE.height, "i420", "off", None, policy="every"
     )
     with (
         running_server(models_folder) as server,
-        standing_still(server, stop_s=0.8, run_s=0.6),
+        standing_still(server, stop_s=1.2, run_s=0.6),
         Bench(nullcontext(Target(server.target, None)), None, Console(quiet=True)) as bench,
     ):
         duel = Duel(bench, plan, None, write_frames(tmp_path, SIZE))
-        duel.fight(3)
+        duel.fight(4)
     honest = {row.figure: row for row in compare(duel.rounds())}
     faulty = {row.figure: row for row in compare(duel.rounds("latency_from_actual_send"))}
     assert DISAGREE in {row.verdict for row in faulty.values()}, faulty
