@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks import ladder, page, report, series
 from benchmarks.command_line import STEP_WARMUP_S, parse_arguments
 from benchmarks.compare import CompareError, print_comparison
-from benchmarks.conductor import LoadError
+from benchmarks.conductor import START_DELAY_S, LoadError
 from benchmarks.machine import ROOT, describe
 from benchmarks.measuring import Bench, open_server
 from benchmarks.peers import contest
@@ -67,6 +67,7 @@ def open_bench(options: argparse.Namespace, console: Console) -> Bench:
         models=options.models,
         flags=options.server_flag,
         cpus=options.server_cpus,
+        transport=options.transport,
     )
     return Bench(server, options.clients, console)
 
@@ -115,8 +116,15 @@ def sweep(options: argparse.Namespace, console: Console) -> series.Series:
         TargetError, ScrapeError: a server cannot be had, or is gone.
     """
     runs: list[tuple[str, Mapping[str, Any]]] = []
-    for _, group in groupby(options.cells, key=lambda cell: tuple(cell[1].server_flag)):
-        members = list(group)
+    servers = [
+        list(group) for _, group in groupby(options.cells, key=lambda cell: (cell[1].transport, *cell[1].server_flag))
+    ]
+    took_s = sum(cell.warmup_s + cell.seconds + START_DELAY_S for _, cell in options.cells)
+    console.print(
+        f"sweep    {len(options.cells)} runs, {took_s / 60:.1f} min of load, and {len(servers)} starts of a server",
+        highlight=False,
+    )
+    for members in servers:
         with open_bench(members[0][1], console) as bench:
             for name, cell in members:
                 step = bench.step(make_plan(cell), f"{len(runs) + 1} of {len(options.cells)}, {name}: ")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from engines.plan_cache import DEFAULT_FOLDER
 from engines.registry import DEFAULT_ENGINE, ENGINES
 from humanseg.frames import largest_frame_bytes, message_limit_bytes
+from service.unix_socket import check_path
 
 ENVIRONMENT_PREFIX = "HUMANSEG_"
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -42,6 +43,10 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     port: int = _setting(50051, "gRPC port; 0 takes a free one and says which", low=0, high=65535)
+    socket_file: Path | None = _setting(
+        None, "Unix socket to listen on as well, for clients on this machine; open to its user and group, not encrypted"
+    )
+    tcp: bool = _setting(True, "listen on host and port; without it the socket is all there is")
     metrics_port: int = _setting(9464, "Prometheus port (/metrics); 0 takes a free one", low=0, high=65535)
     models: Path = _setting(DEFAULT_MODELS, "folder whose *.onnx files are served")
     default_model: str = _setting("medium", "model of a config that names none")
@@ -173,7 +178,26 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         raise SettingsError("--tls-cert-file and --tls-key-file belong together; give both or neither")
     if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
         raise SettingsError("--tls-client-ca-file asks for clients' certificates; give --tls-cert-file as well")
+    _check_socket(settings)
     return settings
+
+
+def _check_socket(settings: Settings) -> None:
+    if settings.socket_file is None:
+        if not settings.tcp:
+            raise SettingsError("--no-tcp leaves nothing to listen on; give --socket-file")
+        return
+    try:
+        check_path(settings.socket_file)
+    except ValueError as error:
+        raise SettingsError(f"--socket-file: {error}") from None
+    if settings.workers > 1:
+        raise SettingsError(
+            f"--socket-file cannot be shared by --workers {settings.workers}; take one worker, or start a server for"
+            " each socket"
+        )
+    if settings.tls_client_ca_file is not None:
+        raise SettingsError("--socket-file asks nobody for a certificate, --tls-client-ca-file everybody; choose one")
 
 
 class _UsageError(Exception):
