@@ -49,6 +49,7 @@ ALLOWED = {
     "p99_ms": (MAX_SEND_LAG_P99_MS, 0.10),
     "cpu_ms_per_mask": (0.2, 0.05),
 }
+SHORT_NAMES = {"p50_ms": "p50 ms", "p90_ms": "p90 ms", "p99_ms": "p99 ms", "cpu_ms_per_mask": "CPU ms"}
 #: 97.5 % quantiles of Student's t with 1, 2, .. degrees of freedom: NIST/SEMATECH e-Handbook, 1.3.6.7.2.
 T_QUANTILES = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
@@ -210,13 +211,14 @@ def write_frames(folder: Path, size: Size) -> Path:
 def print_rows(rows: Sequence[Row], console: Console) -> None:
     """Show the figures side by side."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD)
-    for name in ("", "benchmark", "independent", "difference", "95 %", "allowed", ""):
-        table.add_column(name, justify="right" if name else "left")
+    # Whole within the 80 columns of a terminal that says nothing about itself.
+    for name in ("", "benchmark", "plain", "difference", "95 %", "allowed", ""):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for row in rows:
         low, high = row.interval
         table.add_row(
-            row.figure, f"{row.benchmark:.2f}", f"{row.independent:.2f}", f"{row.difference:+.2f}",
-            f"{low:+.2f} to {high:+.2f}", f"±{row.allowed:.2f}", row.verdict,
+            SHORT_NAMES[row.figure], f"{row.benchmark:.2f}", f"{row.independent:.2f}", f"{row.difference:+.2f}",
+            f"{low:+.2f}, {high:+.2f}", f"{row.allowed:.2f}", row.verdict,
         )  # fmt: skip
     console.print(table)
 
