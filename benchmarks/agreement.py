@@ -19,7 +19,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -210,7 +209,7 @@ def write_frames(folder: Path, size: Size) -> Path:
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
     """Show the figures side by side."""
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     # Whole within the 80 columns of a terminal that says nothing about itself.
     for name in ("", "benchmark", "plain", "difference", "95 %", "allowed", ""):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)

@@ -32,6 +32,8 @@ from benchmarks.target import TargetError
 
 #: Exit statuses: the figures stand, they must not be quoted, they could not be taken, interrupted.
 OK, INVALID, FAILED, INTERRUPTED = 0, 3, 1, 130
+#: Width of what is printed where it does not go to a terminal.
+PIPE_COLUMNS = 160
 
 
 def make_plan(options: argparse.Namespace) -> LoadPlan:
@@ -202,13 +204,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        return do(options, ["python", "benchmarks/run.py", *given], Console())
+        return do(options, ["python", "benchmarks/run.py", *given], _console())
     except (TargetError, LoadError, ScrapeError, CompareError, contest.ContestError, OSError) as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("benchmarks/run.py: interrupted; server and clients are stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def _console() -> Console:
+    # A pipe says nothing about its width; rich would take 80 columns and cut names off.
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

@@ -215,6 +215,8 @@ def test_a_sweep_over_transports_measures_both_and_leaves_no_socket(models_folde
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [one["load"]["transport"] for one in report["runs"]] == ["tcp", "unix"]
     assert [one["frames"]["sent"] for one in report["runs"]] == pytest.approx([10, 10], abs=1)
+    assert "transport=unix" in done.stdout
+    assert "on time 33.3 ms" in done.stdout, "no column is cut off in a pipe"
     assert "sweep    2 runs, 0.1 min of load, and 2 starts of a server" in done.stdout
     log = (tmp_path / "out" / "server.log").read_text()
     assert "peer=unix:" in log, "the second server's sessions came over its socket"
