@@ -192,6 +192,9 @@ def do(options: argparse.Namespace, command: list[str], console: Console) -> int
     if options.find_capacity or options.sweep:
         machine = describe()
         found = find_capacity(options, console) if options.find_capacity else sweep(options, console)
+        failures = [run["failed"] for _, run in found.runs if "failed" in run]
+        if len(failures) == len(found.runs):
+            raise LoadError(f"{failures[0]}; none of {len(failures)} runs could be taken")
         return report_series(found, machine, options.out, command, console)
     return measure(options, command, console)
 

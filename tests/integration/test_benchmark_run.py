@@ -162,6 +162,8 @@ def test_a_server_that_runs_already_is_measured_and_left_running(server: Running
         (["--sessions", "0"], 2, "'0' must be a whole number, 1 or more"),
         (["--target", "unix:"], 1, "'unix:' is not HOST:PORT, for example 127.0.0.1:50051, nor unix:PATH"),
         (["--target", "unix:/nowhere/s"], 1, "benchmarks/run.py: UNAVAILABLE"),
+        (["--target", "127.0.0.1:1", "--sweep", "fps=5,6"], 1, "none of 2 runs could be taken"),
+        (["--target", "127.0.0.1:1", "--find-capacity"], 1, "benchmarks/run.py: UNAVAILABLE"),
         (["--transport", "unix", "--target", "127.0.0.1:1"], 2, "--transport is for the server started here"),
         (["--sweep", "transport=tcp,pigeon"], 2, "--sweep transport: 'pigeon' must be one of tcp, unix"),
         (["--transport", "unix", "--server-flag", "workers=2", "--models", "MODELS"], 1, "cannot be shared"),
@@ -180,6 +182,14 @@ def test_what_cannot_be_measured_is_said_in_words_and_by_the_exit_status(
         assert len(done.stderr.splitlines()) == 1, "the tail of a log may follow, nothing else"
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "bench" / "report.json").exists()
+
+
+def test_a_port_of_something_else_is_named_in_one_line(server: RunningServer, tmp_path: Path) -> None:
+    done = run(tmp_path, "--target", f"127.0.0.1:{server.metrics_port}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("benchmarks/run.py: UNAVAILABLE")
+    assert line.endswith(f"(asked was 127.0.0.1:{server.metrics_port})")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
