@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks.arrivals import Arrivals
+from benchmarks.target import TRANSPORTS
 from humanseg.vision.arrays import Size
 
 EXAMPLES = """examples:
@@ -38,7 +39,7 @@ QUICK_MEASURED_S, QUICK_WARMUP_S = 20.0, 1.0
 
 
 #: Flags of the server that this command gives it.
-OWN_FLAGS = ("host", "port", "metrics-port", "log-format", "log-level", "models")
+OWN_FLAGS = ("host", "port", "metrics-port", "log-format", "log-level", "models", "socket-file", "no-tcp", "tcp")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -106,7 +107,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     server.add_argument(
         "--policy", choices=POLICIES, default="newest", help="a late frame gives way, or every one is answered"
     )
-    server.add_argument("--target", metavar="HOST:PORT", help="measure this server instead of starting one")
+    server.add_argument(
+        "--target", metavar="ADDRESS", help="measure this server, HOST:PORT or unix:PATH, instead of starting one"
+    )
+    server.add_argument("--transport", choices=TRANSPORTS, default="tcp", help="to the server started here (tcp)")
     server.add_argument("--metrics-url", metavar="URL", help="its Prometheus page, for CPU figures")
     server.add_argument("--models", type=Path, metavar="DIR", help="*.onnx of the server started here")
     server.add_argument("--server-cpus", metavar="LIST", help="pin the server started here to these CPUs, as 0,2-3")
@@ -134,6 +138,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     for flag in ("--server-cpus", "--models", "--server-flag"):
         if options.target and getattr(options, flag.removeprefix("--").replace("-", "_")):
             parser.error(f"{flag} is for the server started here, not for one given by --target")
+    if options.target and options.transport != "tcp":
+        parser.error("--transport is for the server started here; give --target unix:PATH")
     for pair in options.server_flag:
         name, separator, _ = pair.partition("=")
         if not separator or name in ("", *OWN_FLAGS):
@@ -160,7 +166,7 @@ def _fill_in(options: argparse.Namespace) -> None:
 def cells(options: argparse.Namespace, sweep: Sequence[str]) -> list[tuple[str, argparse.Namespace]]:
     """Every combination of a sweep: what is particular about it, and the options that make it.
 
-    Server flags change slowest, so that a server serves as many combinations as it can.
+    What needs another server changes slowest, so that one serves as many combinations as it can.
 
     Raises:
         ValueError: a key that cannot be swept, or a value that it cannot have.
@@ -168,8 +174,9 @@ def cells(options: argparse.Namespace, sweep: Sequence[str]) -> list[tuple[str, 
     axes = []
     for text in sweep:
         key, separator, values = text.partition("=")
-        is_server = key.startswith("server.") and key.removeprefix("server.") not in ("", *OWN_FLAGS)
-        if not separator or not (key in SWEPT or is_server):
+        is_flag = key.startswith("server.") and key.removeprefix("server.") not in ("", *OWN_FLAGS)
+        is_server = is_flag or key == "transport"
+        if not separator or not (key in SWEPT or is_flag):
             raise ValueError(f"--sweep {text!r} must be KEY=A,B,.. with KEY one of {', '.join(SWEPT)} or server.FLAG")
         if is_server and options.target:
             raise ValueError(f"--sweep {key} is for the server started here, not for one given by --target")
@@ -239,4 +246,5 @@ SWEPT: dict[str, Callable[[str], object]] = {
     "temporal": _one_of(*FUSIONS),
     "policy": _one_of(*POLICIES),
     "model": str,
+    "transport": _one_of(*TRANSPORTS),
 }

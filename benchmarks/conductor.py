@@ -89,7 +89,10 @@ async def conduct(plan: LoadPlan, processes: int, target: Target, on_progress: C
             # one by one: those that were started must be stopped if the next cannot be
             clients.append(await _Client.start(share))
             if share.is_first:
-                (probed,) = await _all_within(OPEN_TIMEOUT_S, "to get a first mask", [clients[0].line("probed")])
+                try:
+                    (probed,) = await _all_within(OPEN_TIMEOUT_S, "to get a first mask", [clients[0].line("probed")])
+                except LoadError as error:
+                    raise LoadError(f"{error} (asked was {plan.address})") from None
         opened = await _all_within(
             OPEN_TIMEOUT_S, "to open all sessions", [client.line("opened") for client in clients]
         )

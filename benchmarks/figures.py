@@ -84,6 +84,7 @@ def load_of(plan: LoadPlan) -> dict[str, Any]:
         "temporal": plan.temporal,
         "frame_policy": plan.policy,
         "clip": Path(plan.clip).name if plan.clip else "drawn",
+        "transport": "unix" if plan.address.startswith("unix:") else "tcp",
     }
 
 
@@ -92,7 +93,8 @@ def load_text(load: Mapping[str, Any]) -> str:
     return (
         f"{load['sessions']} sessions x {load['fps']:g} fps {load['arrivals']}, {load['width_px']}x{load['height_px']}"
         f" {load['pixel_format']}, {load['clip']}, fusion {load['temporal']}, policy {load['frame_policy']},"
-        f" {load['measured_s']:g} s after {load['warmup_s']:g} s of warm-up, seed {load['seed']}"
+        f" over {load['transport']}, {load['measured_s']:g} s after {load['warmup_s']:g} s of warm-up,"
+        f" seed {load['seed']}"
     )
 
 

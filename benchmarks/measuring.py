@@ -91,7 +91,7 @@ class Bench(AbstractContextManager["Bench"]):
         try:
             return self.run(plan, what)
         except LoadError as error:
-            return {"load": load_of(plan), "failed": str(error)}
+            return {"load": load_of(replace(plan, address=self.target.address)), "failed": str(error)}
 
     def bare_engine(self, model: str, engine: str, cpus: str | None) -> dict[str, Any]:
         """What the engine gives alone, as values; ``{"not_measured": why}`` where it is not ours to start."""
@@ -123,6 +123,7 @@ def open_server(
     models: Path | None,
     flags: list[str],
     cpus: str | None,
+    transport: str = "tcp",
 ) -> AbstractContextManager[Target]:
     """The server to measure: a new one that is stopped at the end, or the one named.
 
@@ -135,4 +136,4 @@ def open_server(
     for flag in flags:
         name, _, value = flag.partition("=")
         arguments += [f"--{name}", value]
-    return LocalServer(log_path, arguments, cpus=cpus)
+    return LocalServer(log_path, arguments, cpus=cpus, transport=transport)

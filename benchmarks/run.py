@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks import ladder, page, report, series
 from benchmarks.command_line import STEP_WARMUP_S, parse_arguments
 from benchmarks.compare import CompareError, print_comparison
-from benchmarks.conductor import LoadError
+from benchmarks.conductor import START_DELAY_S, LoadError
 from benchmarks.machine import ROOT, describe
 from benchmarks.measuring import Bench, open_server
 from benchmarks.peers import contest
@@ -32,6 +32,8 @@ from benchmarks.target import TargetError
 
 #: Exit statuses: the figures stand, they must not be quoted, they could not be taken, interrupted.
 OK, INVALID, FAILED, INTERRUPTED = 0, 3, 1, 130
+#: Width of what is printed where it does not go to a terminal.
+PIPE_COLUMNS = 160
 
 
 def make_plan(options: argparse.Namespace) -> LoadPlan:
@@ -67,6 +69,7 @@ def open_bench(options: argparse.Namespace, console: Console) -> Bench:
         models=options.models,
         flags=options.server_flag,
         cpus=options.server_cpus,
+        transport=options.transport,
     )
     return Bench(server, options.clients, console)
 
@@ -115,8 +118,15 @@ def sweep(options: argparse.Namespace, console: Console) -> series.Series:
         TargetError, ScrapeError: a server cannot be had, or is gone.
     """
     runs: list[tuple[str, Mapping[str, Any]]] = []
-    for _, group in groupby(options.cells, key=lambda cell: tuple(cell[1].server_flag)):
-        members = list(group)
+    servers = [
+        list(group) for _, group in groupby(options.cells, key=lambda cell: (cell[1].transport, *cell[1].server_flag))
+    ]
+    took_s = sum(cell.warmup_s + cell.seconds + START_DELAY_S for _, cell in options.cells)
+    console.print(
+        f"sweep    {len(options.cells)} runs, {took_s / 60:.1f} min of load, and {len(servers)} starts of a server",
+        highlight=False,
+    )
+    for members in servers:
         with open_bench(members[0][1], console) as bench:
             for name, cell in members:
                 step = bench.step(make_plan(cell), f"{len(runs) + 1} of {len(options.cells)}, {name}: ")
@@ -182,6 +192,9 @@ def do(options: argparse.Namespace, command: list[str], console: Console) -> int
     if options.find_capacity or options.sweep:
         machine = describe()
         found = find_capacity(options, console) if options.find_capacity else sweep(options, console)
+        failures = [run["failed"] for _, run in found.runs if "failed" in run]
+        if len(failures) == len(found.runs):
+            raise LoadError(f"{failures[0]}; none of {len(failures)} runs could be taken")
         return report_series(found, machine, options.out, command, console)
     return measure(options, command, console)
 
@@ -194,13 +207,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        return do(options, ["python", "benchmarks/run.py", *given], Console())
+        return do(options, ["python", "benchmarks/run.py", *given], _console())
     except (TargetError, LoadError, ScrapeError, CompareError, contest.ContestError, OSError) as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("benchmarks/run.py: interrupted; server and clients are stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def _console() -> Console:
+    # A pipe says nothing about its width; rich would take 80 columns and cut names off.
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

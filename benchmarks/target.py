@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import psutil
 
 from benchmarks.machine import ROOT
 from benchmarks.scrape import ScrapeError, Snapshot, scrape
+from humanseg.access import check_target
 
 #: Keeps glibc from giving every large message's memory back: 360p costs 0.58 instead of 1.04 ms CPU a frame in the bare
 #: gRPC path. They must stand before the process starts; the Dockerfile sets the same (a test compares).
@@ -38,6 +41,10 @@ START_TIMEOUT_S = 120.0
 STOP_MARGIN_S = 15.0
 LOG_TAIL_LINES = 12
 POLL_S = 0.05
+
+
+#: What a client may be connected by to a server started here.
+TRANSPORTS = ("tcp", "unix")
 
 
 class TargetError(Exception):
@@ -97,6 +104,7 @@ class LocalServer(Target):
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         cpus: str | None = None,
+        transport: str = "tcp",
     ) -> None:
         """Nothing is started yet.
 
@@ -105,6 +113,7 @@ class LocalServer(Target):
             arguments: further flags of ``python -m service``.
             environment: further variables for it.
             cpus: CPUs that it may use, as ``0,2-3``; None: all.
+            transport: one of `TRANSPORTS`; its address is that of the port, or of a Unix socket in a folder of its own.
 
         Raises:
             TargetError: ``cpus`` cannot be read.
@@ -113,6 +122,8 @@ class LocalServer(Target):
         self.log_path = log_path
         self.exit_status: int | None = None
         self._arguments = list(arguments)
+        self._uses_socket = transport == "unix"
+        self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
         self._cpus = None if cpus is None else read_cpus(cpus)
         self._extra_environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -155,10 +166,15 @@ class LocalServer(Target):
         Raises:
             TargetError: it ended or stayed silent; the log's tail is in the message.
         """
+        sockets: list[str] = []
+        if self._uses_socket:
+            # Not beside the log: a socket's path must be short.
+            self._socket_folder = tempfile.TemporaryDirectory(prefix="humanseg-")
+            sockets = ["--socket-file", str(self._socket_path)]
         with self.log_path.open("wb") as log, pinned(self._cpus):
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
             self._process = subprocess.Popen(
-                self.command() + self._arguments,
+                self.command() + sockets + self._arguments,
                 cwd=ROOT,
                 env={**self.environment()},
                 stdin=subprocess.DEVNULL,
@@ -172,6 +188,10 @@ class LocalServer(Target):
             self.stop(grace_s=1.0)
             raise
 
+    @property
+    def _socket_path(self) -> Path | None:
+        return Path(self._socket_folder.name) / "s" if self._socket_folder else None
+
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -180,7 +200,8 @@ class LocalServer(Target):
                     ports = dict(re.findall(r"\b(port|metrics_port)=(\d+)", line))
                     if len(ports) < 2:
                         raise TargetError(f"the server's ready line names no port and metrics_port: {line}")
-                    self.address = f"127.0.0.1:{ports['port']}"
+                    path = self._socket_path
+                    self.address = f"unix:{quote(str(path))}" if path else f"127.0.0.1:{ports['port']}"
                     self.metrics_url = f"http://127.0.0.1:{ports['metrics_port']}/metrics"
                     return
             self.check_alive()
@@ -245,6 +266,9 @@ class LocalServer(Target):
             process.kill()
             process.wait()
             raise
+        finally:
+            if self._socket_folder is not None:
+                self._socket_folder.cleanup()
         return self.exit_status
 
 
@@ -284,11 +308,12 @@ def attach(address: str, metrics_url: str | None) -> Target:
     """Take a server that runs already.
 
     Raises:
-        TargetError: the address is not HOST:PORT, or its metrics cannot be read.
+        TargetError: the address cannot be one, or its metrics cannot be read.
     """
-    host, separator, port = address.rpartition(":")
-    if not (separator and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise TargetError(f"target {address!r} is not HOST:PORT, for example 127.0.0.1:50051")
+    try:
+        check_target(address)
+    except ValueError as error:
+        raise TargetError(f"target {error}") from None
     target = Target(address, metrics_url)
     try:
         target.metrics()

@@ -1,4 +1,4 @@
-"""What a client shows a server that asks who it is: certificates and a bearer token."""
+"""Where a client finds a server, and what it shows one that asks who it is: certificates and a bearer token."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,19 @@ class TlsFiles:
             None if path is None else path.read_bytes() for path in (self.authority, self.key, self.certificate)
         )
         return grpc.ssl_channel_credentials(authority, key, certificate)
+
+
+def check_target(text: str) -> None:
+    """Do nothing with a target that a command takes: ``HOST:PORT``, or ``unix:PATH`` of a server on this machine.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.startswith("unix:") and text != "unix:":
+        return
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:50051, nor unix:PATH")
 
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...] | None:

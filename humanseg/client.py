@@ -88,7 +88,8 @@ class SegmentationClient:
         """Prepare a client; nothing is sent yet.
 
         Args:
-            target: ``"host:port"``, or another of gRPC's names.
+            target: ``"host:port"``, ``"unix:path"`` of a server on this machine (``%``, ``?`` and ``#`` in the path as
+                %25, %3F and %23), or another of gRPC's names.
             credentials: for TLS, for example `TlsFiles.credentials`; an unencrypted connection without.
             token: bearer token, sent with every call; over an unencrypted connection everybody on the way can read it.
             options: see `ClientOptions`.

@@ -16,7 +16,7 @@ from pathlib import Path
 import grpc
 from tqdm import tqdm
 
-from humanseg.access import TlsFiles
+from humanseg.access import TlsFiles, check_target
 from humanseg.answers import Limits
 from humanseg.client import SegmentationClient
 from humanseg.errors import SegmentationError, ServerUnavailableError
@@ -83,7 +83,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="photo, video, or folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go; made if missing")
     parser.add_argument(
-        "--target", type=_target, default="127.0.0.1:50051", metavar="HOST:PORT", help="default %(default)s"
+        "--target",
+        type=_target,
+        default="127.0.0.1:50051",
+        metavar="ADDRESS",
+        help="HOST:PORT or unix:PATH; default %(default)s",
     )
     parser.add_argument("--model", default="", metavar="NAME", help="large, medium, small; default: the server's own")
     reading = parser.add_mutually_exclusive_group()
@@ -309,9 +313,10 @@ def _complain(text: str) -> None:
 
 
 def _target(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:50051")
+    try:
+        check_target(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.settings import SettingsError, load_settings
+from service.unix_socket import address_of
 
 TIMEOUT_S = 3.0
 #: Where a server that listens on every address is found from inside its container.
@@ -49,7 +50,10 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     host = _LOOPBACK.get(settings.host, settings.host)
-    if settings.tls_cert_file is None:
+    if settings.socket_file is not None and not settings.tcp:
+        address = address_of(settings.socket_file)
+        health = check(address)
+    elif settings.tls_cert_file is None:
         address = f"{host}:{settings.port}"
         health = check(address)
     else:

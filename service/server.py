@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -29,6 +30,7 @@ from service.settings import Settings
 from service.stream_protocol import SizeLimits
 from service.tls import TlsFiles, server_credentials
 from service.tracing import open_tracing
+from service.unix_socket import SocketRefused, listening_on
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 #: How long what was accepted may take to be answered, once streams are no longer served; then how long the last calls
@@ -111,7 +113,10 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = _listen(server, settings)
     metrics_host = settings.host if seat is None else LOOPBACK
-    with open_endpoint(metrics, metrics_host, settings.metrics_port) as endpoint:
+    with (
+        open_endpoint(metrics, metrics_host, settings.metrics_port) as endpoint,
+        _listening_on_socket(server, settings.socket_file),
+    ):
         stop = stop_on_signals() if seat is None else stop_on_signals(ignore_signal)
         await server.start()
 
@@ -150,7 +155,19 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     log.event("stopped", sessions_cut=len(roster))
 
 
+@contextlib.contextmanager
+def _listening_on_socket(server: grpc.aio.Server, path: Path | None) -> Iterator[None]:
+    try:
+        with listening_on(server, path):
+            yield
+    except SocketRefused as error:
+        raise ListenError(str(error)) from None
+
+
 def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+    """The TCP port taken; 0 where none is wanted."""
+    if not settings.tcp:
+        return 0
     address = f"{settings.host}:{settings.port}"
     credentials = None
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:

@@ -16,6 +16,7 @@ from engines.plan_cache import DEFAULT_FOLDER
 from engines.registry import DEFAULT_ENGINE, ENGINES
 from engines.remote import RemoteServers
 from humanseg.frames import largest_frame_bytes, message_limit_bytes
+from service.unix_socket import check_path
 
 ENVIRONMENT_PREFIX = "HUMANSEG_"
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -44,6 +45,10 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     port: int = _setting(50051, "gRPC port; 0 takes a free one and says which", low=0, high=65535)
+    socket_file: Path | None = _setting(
+        None, "Unix socket to listen on as well, for clients on this machine; open to its user and group, not encrypted"
+    )
+    tcp: bool = _setting(True, "listen on host and port; without it the socket is all there is")
     metrics_port: int = _setting(9464, "Prometheus port (/metrics); 0 takes a free one", low=0, high=65535)
     models: Path = _setting(DEFAULT_MODELS, "folder whose *.onnx files are served")
     default_model: str = _setting("medium", "model of a config that names none")
@@ -207,6 +212,7 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         raise SettingsError(f"--triton: {error}") from None
     if settings.trace_endpoint is not None:
         _check_endpoint(settings.trace_endpoint)
+    _check_socket(settings)
     return settings
 
 
@@ -221,6 +227,24 @@ def _check_endpoint(url: str) -> None:
         raise SettingsError(f"--trace-endpoint has a password; {allowed}, headers go into OTEL_EXPORTER_OTLP_HEADERS")
     if not is_usable:
         raise SettingsError(f"--trace-endpoint: {url!r} is no collector; {allowed}, without a path")
+
+
+def _check_socket(settings: Settings) -> None:
+    if settings.socket_file is None:
+        if not settings.tcp:
+            raise SettingsError("--no-tcp leaves nothing to listen on; give --socket-file")
+        return
+    try:
+        check_path(settings.socket_file)
+    except ValueError as error:
+        raise SettingsError(f"--socket-file: {error}") from None
+    if settings.workers > 1:
+        raise SettingsError(
+            f"--socket-file cannot be shared by --workers {settings.workers}; take one worker, or start a server for"
+            " each socket"
+        )
+    if settings.tls_client_ca_file is not None:
+        raise SettingsError("--socket-file asks nobody for a certificate, --tls-client-ca-file everybody; choose one")
 
 
 class _UsageError(Exception):

@@ -1,6 +1,7 @@
 """`python benchmarks/run.py` as people call it: a command, from another directory, against a real server."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -159,6 +160,13 @@ def test_a_server_that_runs_already_is_measured_and_left_running(server: Running
         (["--compare", "a.json", "b.json"], 1, "a.json cannot be read"),
         (["--peers", "nowhere", "--models", "MODELS"], 1, "nowhere"),
         (["--sessions", "0"], 2, "'0' must be a whole number, 1 or more"),
+        (["--target", "unix:"], 1, "'unix:' is not HOST:PORT, for example 127.0.0.1:50051, nor unix:PATH"),
+        (["--target", "unix:/nowhere/s"], 1, "benchmarks/run.py: UNAVAILABLE"),
+        (["--target", "127.0.0.1:1", "--sweep", "fps=5,6"], 1, "none of 2 runs could be taken"),
+        (["--target", "127.0.0.1:1", "--find-capacity"], 1, "benchmarks/run.py: UNAVAILABLE"),
+        (["--transport", "unix", "--target", "127.0.0.1:1"], 2, "--transport is for the server started here"),
+        (["--sweep", "transport=tcp,pigeon"], 2, "--sweep transport: 'pigeon' must be one of tcp, unix"),
+        (["--transport", "unix", "--server-flag", "workers=2", "--models", "MODELS"], 1, "cannot be shared"),
         (["--server-flag", "port=1"], 2, "not one that this command sets itself"),
     ],
 )
@@ -174,6 +182,14 @@ def test_what_cannot_be_measured_is_said_in_words_and_by_the_exit_status(
         assert len(done.stderr.splitlines()) == 1, "the tail of a log may follow, nothing else"
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "bench" / "report.json").exists()
+
+
+def test_a_port_of_something_else_is_named_in_one_line(server: RunningServer, tmp_path: Path) -> None:
+    done = run(tmp_path, "--target", f"127.0.0.1:{server.metrics_port}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("benchmarks/run.py: UNAVAILABLE")
+    assert line.endswith(f"(asked was 127.0.0.1:{server.metrics_port})")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -200,6 +216,22 @@ def test_a_server_that_dies_in_the_middle_is_named_as_the_cause(models_folder: P
         assert "Traceback" not in errors
         _, alive = psutil.wait_procs(family, timeout=limit_s(5))
         assert not alive
+
+
+def test_a_sweep_over_transports_measures_both_and_leaves_no_socket(models_folder: Path, tmp_path: Path) -> None:
+    flags = ["--models", str(models_folder), "--sessions", "1", "--fps", "10", "--seconds", "1", "--warmup-s", "0.3"]
+    done = run(tmp_path, *flags, "--sweep", "transport=tcp,unix", "--out", "out")
+    assert done.returncode == 3, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [one["load"]["transport"] for one in report["runs"]] == ["tcp", "unix"]
+    assert [one["frames"]["sent"] for one in report["runs"]] == pytest.approx([10, 10], abs=1)
+    assert "transport=unix" in done.stdout
+    assert "on time 33.3 ms" in done.stdout, "no column is cut off in a pipe"
+    assert "sweep    2 runs, 0.1 min of load, and 2 starts of a server" in done.stdout
+    log = (tmp_path / "out" / "server.log").read_text()
+    assert "peer=unix:" in log, "the second server's sessions came over its socket"
+    (path,) = re.findall(r"event=socket_ready path=(\S+)", log)
+    assert not Path(path).parent.exists()
 
 
 def test_a_sweep_runs_every_combination_and_restarts_the_server_for_its_flags(

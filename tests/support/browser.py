@@ -32,11 +32,14 @@ addEventListener('load', () => {
     const [a, b] = [luminance(ink), luminance(paper)].sort((x, y) => y - x);
     return (a + 0.05) / (b + 0.05);
   };
-  const seen = { charts: [], overlaps: [], outside: [], faint: [] };
+  const seen = { charts: [], overlaps: [], outside: [], faint: [], smallestText: 99 };
   seen.paper = getComputedStyle(document.body).backgroundColor;
   for (const svg of document.querySelectorAll('svg')) {
     const frame = svg.getBoundingClientRect();
     seen.charts.push({ name: svg.getAttribute('aria-label'), width: frame.width, height: frame.height });
+    const scale = frame.width / svg.viewBox.baseVal.width;
+    for (const node of svg.querySelectorAll('text'))
+      seen.smallestText = Math.min(seen.smallestText, scale * parseFloat(getComputedStyle(node).fontSize));
     const texts = [...svg.querySelectorAll('text')].map(node => [node.textContent, node.getBoundingClientRect()]);
     texts.forEach(([text, box], number) => {
       const isWithin = box.left > frame.left - 1 && box.right < frame.right + 1;
@@ -69,6 +72,10 @@ addEventListener('load', () => {
 });
 </script>
 """
+
+
+#: Smaller letters cannot be read at arm's length, in CSS pixels.
+READABLE_PX = 9.5
 
 
 def find_browser() -> str | None:

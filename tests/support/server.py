@@ -113,7 +113,7 @@ def running_server(
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        if not ready.wait(limit_s(30)) or not server.port:
+        if not ready.wait(limit_s(30)) or not server.metrics_port:
             raise AssertionError(f"the server did not come up:\n{server.log()}")
         yield server
     finally:

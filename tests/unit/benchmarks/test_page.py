@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.page import render
 from support.bench_reports import figures, plan, report
-from support.browser import find_browser, look_at
+from support.browser import READABLE_PX, find_browser, look_at
 
 CHARTS = {
     "Latency percentiles over offered load", "Masks and drops at each load", "Where a frame's time goes",
@@ -67,7 +67,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(find_browser() is None, reason="no chromium here; Debian: apt-get install chromium")
-@pytest.mark.parametrize(("width", "is_dark"), [(1400, False), (1400, True), (390, False)])
+@pytest.mark.parametrize(("width", "is_dark"), [(1400, False), (1400, True), (1100, False), (390, False)])
 def test_a_real_browser_shows_every_chart_readably_without_a_network(
     page_file: Path, width: int, is_dark: bool, tmp_path: Path
 ) -> None:
@@ -79,6 +79,7 @@ def test_a_real_browser_shows_every_chart_readably_without_a_network(
     assert seen["overlaps"] == []
     assert seen["outside"] == []
     assert seen["faint"] == []
+    assert seen["smallestText"] >= READABLE_PX, "charts scroll sideways rather than shrink"
     assert seen["pageWidth"] <= seen["viewWidth"], "nothing scrolls sideways but wide tables within themselves"
     red, _, _ = (int(number) for number in re.findall(r"\d+", seen["paper"])[:3])
     assert red < 60 if is_dark else red > 200

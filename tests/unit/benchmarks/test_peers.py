@@ -17,7 +17,7 @@ from benchmarks.peers.tflite import TfLite
 from benchmarks.peers.triton_server import TritonServer
 from humanseg.vision.arrays import Alpha, Picture, Size
 from support.bench_reports import MACHINE
-from support.browser import find_browser, look_at
+from support.browser import READABLE_PX, find_browser, look_at
 from support.models import write_red_model
 from support.photos import draw_room, write_photo
 from train.data import find_photos
@@ -65,12 +65,15 @@ def test_the_page_plots_those_that_ran_and_works_with_none() -> None:
 
 
 @pytest.mark.skipif(find_browser() is None, reason="no chromium here; Debian: apt-get install chromium")
-def test_contestants_that_lie_close_together_keep_readable_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [1400, 390])
+def test_contestants_that_lie_close_together_keep_readable_names(width: int, tmp_path: Path) -> None:
     names = ("service, fusion off", "service, fusion high", "bare onnxruntime-cpu", "bare openvino-f32", "PaddleSeg")
     close = [ran(name, 0.939 + 1e-4 * number, 15.0 + number) for number, name in enumerate(names)]
     page = tmp_path / "report.html"
     page.write_text(render(contest([*close, ran("MediaPipe selfie_segmentation_landscape", 0.84, 2.4)])))
-    seen = look_at(page, tmp_path)
+    seen = look_at(page, tmp_path, width=width)
+    assert seen["smallestText"] >= READABLE_PX
+    assert seen["pageWidth"] <= seen["viewWidth"]
     assert seen["overlaps"] == seen["outside"] == seen["faint"] == seen["console"] == seen["fetched"] == []
 
 

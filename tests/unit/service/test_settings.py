@@ -92,3 +92,24 @@ def test_help_tells_ratios_from_seconds() -> None:
     text = " ".join(build_parser().format_help().split())
     assert "--trace-ratio RATIO" in text
     assert "--drain-s SECONDS" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--socket-file", f"/tmp/{'s' * 103}"], "has 108 bytes, a socket's path has at most 107"),
+        # Bytes count, not characters.
+        (["--socket-file", f"/tmp/{'é' * 52}"], "has 109 bytes"),
+        (["--socket-file", "/tmp/s", "--workers", "2"], "cannot be shared by --workers 2"),
+        (
+            ["--socket-file", "/tmp/s", "--tls-cert-file", "c", "--tls-key-file", "k", "--tls-client-ca-file", "a"],
+            "--socket-file asks nobody for a certificate",
+        ),
+        (["--no-tcp"], "--no-tcp leaves nothing to listen on; give --socket-file"),
+    ],
+)
+def test_a_socket_that_cannot_be_had_is_refused_in_one_line(arguments: list[str], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason) as caught:
+        load_settings(arguments, {})
+    assert "\n" not in str(caught.value)
+    assert load_settings(["--socket-file", f"/tmp/{'s' * 102}"], {}).socket_file is not None
