@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -59,9 +60,16 @@ class ClipTrack(MediaStreamTrack):
 
 
 async def call(
-    relay: str, clip: Path, codec: str, seconds: float, fps: int, save: Path | None = None
+    relay: str,
+    clip: Path,
+    *,
+    codec: str,
+    seconds: float,
+    fps: int,
+    save: Path | None = None,
+    enough: float = math.inf,
 ) -> dict[str, float | str]:
-    """Send the clip for so long; figures of what came back.
+    """Send the clip for so long, or until ``enough`` frames came back; figures of those.
 
     Raises:
         ConnectionError: the relay does not answer, or not with video.
@@ -94,7 +102,7 @@ async def call(
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         back = await coming
-                        while True:
+                        while len(arrivals_s) < enough:
                             frame = cast(VideoFrame, await back.recv())
                             arrivals_s.append(time.monotonic())
                             if writer is not None:
@@ -132,7 +140,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         figures = asyncio.run(
-            call(options.relay, options.clip, options.codec, options.seconds, options.fps, options.save)
+            call(
+                options.relay,
+                options.clip,
+                codec=options.codec,
+                seconds=options.seconds,
+                fps=options.fps,
+                save=options.save,
+            )
         )
     except (ConnectionError, VideoError) as error:
         print(error, file=sys.stderr)

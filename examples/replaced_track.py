@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from examples.newest import Newest
 from examples.tasks import first_end
-from humanseg.answers import MaskAnswer
+from humanseg.answers import MaskAnswer, ResumePoint
 from humanseg.client import SegmentationClient
 from humanseg.errors import SegmentationError
 from humanseg.frames import PixelFormat, view_frame
@@ -98,6 +98,7 @@ class ReplacedTrack(MediaStreamTrack):
         self._client = client
         self._finish = finish
         self._model = model
+        self._resume: ResumePoint | None = None
         self._arrived: Newest[Arrived] = Newest()
         self._masked: Newest[tuple[Arrived, Alpha8]] = Newest()
         self._finished: Newest[VideoFrame] = Newest()
@@ -154,8 +155,12 @@ class ReplacedTrack(MediaStreamTrack):
         first = await self._arrived.take()
         config = SessionConfig(size=first.size, pixel_format=PixelFormat.I420, model=self._model, label="relay")
         waiting: dict[int, Arrived] = {}
-        async with self._client.stream(config) as stream:
-            await first_end(self._send(stream, waiting), self._take_masks(stream, waiting))
+        async with self._client.stream(config, resume=self._resume) as stream:
+            try:
+                await first_end(self._send(stream, waiting), self._take_masks(stream, waiting))
+            finally:
+                # Another replica, or the same one later, goes on without a flicker.
+                self._resume = stream.resume_point
 
     async def _send(self, stream: SegmentationStream, waiting: dict[int, Arrived]) -> None:
         frame_id = 0
