@@ -19,7 +19,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow check rtx-check trt-types format proto proto-check bench bench-baseline load fuzz soak image clean
+.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types format proto proto-check bench bench-baseline load fuzz soak image clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,6 +49,11 @@ test: .venv/dev.stamp  ## run the tests
 
 test-slow: .venv/dev.stamp  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
+
+examples-test: .venv/dev.stamp  ## test the examples, those in Node and Go too; fetches npm packages
+	npm ci --prefix examples/node
+	npm ci --prefix examples/web
+	$(BIN)/python -m pytest tests/examples -m "slow or not slow"
 
 check: .venv/dev.stamp proto-check  ## format, lint, types, imports, proto
 	$(BIN)/ruff format --check .
