@@ -1,8 +1,8 @@
 """A person before another background, made in the frame's own planes: no detour over RGB, no change of range.
 
-The same picture as `humanseg.vision.composite` makes, at a tenth of its cost: all that is smooth (the blurred room, the
-mean colors of person and room that the color estimate needs) is computed on a small copy of the frame, and full-size
-work is done on bytes, with arithmetic at the soft edge alone.
+The same picture as `humanseg.vision.composite` makes, at a twentieth of its cost: all that is smooth (the blurred room,
+the mean colors of person and room that the color estimate needs) is computed on a small copy of the frame, and
+full-size work is done on bytes, with arithmetic at the soft edge alone.
 
 With alpha a, frame I, local means F' of the person and R of the room, and the new background B, the color of the
 person alone is ``F = F' + a * (I - a * F' - (1 - a) * R)`` (blur-fusion, Forte 2021), and so

@@ -1,0 +1,51 @@
+"""docs/protocol.md: its code runs as it stands there, and the limits it states are the service's."""
+
+import os
+import re
+import subprocess
+import sys
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from humanseg.video import VideoWriter, read_rgb
+from humanseg.vision.composite_planes import LARGEST_BLUR_RATIO, LEAST_BLUR_RATIO
+from service.compositing import IMAGES_LIMIT
+from support.models import write_red_model
+from support.server import ROOT, running_server
+from support.timing import limit_s
+
+PAGE = (ROOT / "docs" / "protocol.md").read_text()
+FLAT = " ".join(PAGE.split())
+CLIP = ROOT / "benchmarks" / "clips" / "demo_signing_640x360.mp4"
+
+
+def test_the_snippet_of_finished_pictures_runs(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "talk.mp4", Fraction(30)) as writer:
+        for picture in islice(read_rgb(CLIP), 6):
+            writer.write(picture)
+    assert cv2.imwrite(os.fspath(tmp_path / "beach.jpg"), np.full((90, 200, 3), 128, np.uint8))
+    models = tmp_path / "models"
+    models.mkdir()
+    write_red_model(models / "medium.onnx")
+    (snippet,) = re.findall(r"^<!-- run: composite -->\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    with running_server(models) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", snippet.replace("127.0.0.1:50051", server.target)],
+            cwd=tmp_path,
+            env={**os.environ, "GRPC_VERBOSITY": "ERROR", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=limit_s(60),
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["(360, 640, 3)"] * 6
+
+
+def test_the_limits_stated_hold() -> None:
+    assert f"is {100 * LEAST_BLUR_RATIO:g} to {100 * LARGEST_BLUR_RATIO:g} % of the height" in FLAT
+    assert f"at most {IMAGES_LIMIT} in a stream" in FLAT
