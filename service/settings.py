@@ -106,6 +106,9 @@ class Settings:
         None, "keys that sign resume tokens, one a line, the first signs; shared by all replicas; reloaded"
     )
     resume_max_age_s: float = _setting(60.0, "how old a resume token may be", low=1, high=86_400)
+    shared_memory: bool = _setting(
+        False, "pictures and masks through shared memory for clients on this host (docs/operations.md)"
+    )
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("logfmt", "form of a log line", choices=("logfmt", "json"))

@@ -21,9 +21,11 @@ from typing import Protocol
 from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.masks import MaskEncoding
 from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+from humanseg.shared_memory import RegionLayout
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
+from service.region import SharedPicture
 
 #: Frames that may wait under policy EVERY: one being read while one is worked on keeps the engine busy.
 EVERY_WAITING = 2
@@ -59,6 +61,7 @@ class Reason(enum.Enum):
     MAX_AGE = enum.auto()
     UNAUTHENTICATED = enum.auto()
     TENANT_QUOTA = enum.auto()
+    SHARED_MEMORY_REFUSED = enum.auto()
 
 
 class NoticeReason(enum.Enum):
@@ -78,6 +81,7 @@ class DropReason(enum.Enum):
     BAD_FIELD = enum.auto()
     ENGINE_FAILED = enum.auto()
     LATE = enum.auto()
+    BAD_SHARED_MEMORY = enum.auto()
 
 
 class CallError(Exception):
@@ -169,6 +173,8 @@ class RequestedConfig:
     degradation: Degradation | None = None
     resume_token: bytes = b""
     resume_interval_s: float = 0.0
+    shared_memory: RegionLayout | None = None
+    """A region that is open already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +207,7 @@ class StreamConfig:
     degradation: Degradation
     resume_interval_s: float
     """0: only when the stream is about to end."""
+    shared_memory: RegionLayout | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +216,15 @@ class ReceivedFrame:
 
     frame_id: int
     capture_time_us: int
-    picture: bytes | memoryview
+    picture: bytes | memoryview | SharedPicture
     width: int = 0
     height: int = 0
     rotation: Rotation | None = None
     mirrored: bool | None = None
     unknown_field: str = ""
     """Set where the frame holds an enum value that this server does not know: which, and what is allowed."""
+    shared_complaint: str = ""
+    """Set where what the frame says of the shared region does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +243,7 @@ class FrameEntry:
 
     frame_id: int
     capture_time_us: int
-    picture: bytes | memoryview
+    picture: bytes | memoryview | SharedPicture
     config: StreamConfig
     size: Size
     rotation: Rotation
@@ -453,6 +462,8 @@ class StreamProtocol:
 
         if frame.unknown_field:
             return drop(DropReason.BAD_FIELD, frame.unknown_field)
+        if frame.shared_complaint:
+            return drop(DropReason.BAD_SHARED_MEMORY, frame.shared_complaint)
         if (frame.width == 0) != (frame.height == 0):
             seen = f"{frame.width}x{frame.height}"
             return drop(DropReason.BAD_SIZE, f"size {seen} gives one side only; give both, or neither for the config's")
@@ -548,6 +559,7 @@ def check_config(
         frame_deadline_ns=deadline_ns or None,
         degradation=_degradation(requested, policy, defaults),
         resume_interval_s=interval_s,
+        shared_memory=requested.shared_memory,
     )
 
 
