@@ -228,7 +228,10 @@ def _encode(
         mask = restore8(alpha, prepared.placement, upright_size(sent_size, task.rotation))
         mask = to_sent(mask, task.rotation, task.mirrored)
     with clock.stage("encode"):
-        payload = encode_mask(mask, task.encoding)
         if isinstance(task.picture, SharedPicture):
-            return EncodedMask(b"", task.encoding, sent_size, reset, task.picture.write_mask(payload))
+            # ALPHA8 lies in the array as it goes out: no copy between it and the region.
+            is_plain = task.encoding is MaskEncoding.ALPHA8
+            shared = task.picture.write_mask(mask.reshape(-1).data if is_plain else encode_mask(mask, task.encoding))
+            return EncodedMask(b"", task.encoding, sent_size, reset, shared)
+        payload = encode_mask(mask, task.encoding)
     return EncodedMask(payload, task.encoding, sent_size, reset)

@@ -43,7 +43,7 @@ class Region:
                 raise SharedMemoryError(f"picture cannot be read: {error}") from None
         return view
 
-    def write_mask(self, slot: int, mask: bytes) -> Span:
+    def write_mask(self, slot: int, mask: bytes | memoryview) -> Span:
         """Write a mask into its slot.
 
         Raises:
@@ -94,6 +94,6 @@ class SharedPicture:
         """See `Region.read`."""
         return self.region.read(self.span)
 
-    def write_mask(self, mask: bytes) -> Span:
+    def write_mask(self, mask: bytes | memoryview) -> Span:
         """See `Region.write_mask`."""
         return self.region.write_mask(self.mask_slot, mask)
