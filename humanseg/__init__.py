@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         ServerDrainingError,
         ServerFaultError,
         ServerUnavailableError,
+        SharedMemoryRefusedError,
         StreamAgedError,
         UnknownModelError,
     )
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from humanseg.masks import MaskEncoding, MaskError
     from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
     from humanseg.session_config import SessionConfig
+    from humanseg.shared_memory import SharedMemory
     from humanseg.stream import SegmentationStream
     from humanseg.vision.arrays import Size
     from humanseg.vision.orientation import Rotation
@@ -90,12 +92,13 @@ _MODULES = {
         "AccessDeniedError", "CallCancelledError", "ClientTooSlowError", "DeadlineError", "FieldViolation",
         "FrameDroppedError", "InvalidRequestError", "LimitExceededError", "OverloadedError", "PictureError",
         "ProtocolError", "SegmentationError", "ServerDrainingError", "ServerFaultError", "ServerUnavailableError",
-        "StreamAgedError", "UnknownModelError",
+        "SharedMemoryRefusedError", "StreamAgedError", "UnknownModelError",
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
     "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "TemporalFusion"),
     "humanseg.session_config": ("SessionConfig",),
+    "humanseg.shared_memory": ("SharedMemory",),
     "humanseg.stream": ("SegmentationStream",),
     "humanseg.vision.arrays": ("Size",),
     "humanseg.vision.orientation": ("Rotation",),
@@ -150,6 +153,8 @@ __all__ = [
     "ServerFaultError",
     "ServerUnavailableError",
     "SessionConfig",
+    "SharedMemory",
+    "SharedMemoryRefusedError",
     "Size",
     "StageTimes",
     "StateReset",

@@ -5,7 +5,7 @@ A reason that this release does not know (a newer server's) becomes ``UNKNOWN``,
 
 import enum
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from google.protobuf.descriptor import EnumDescriptor
@@ -19,6 +19,9 @@ from humanseg.session_config import SessionConfig
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Alpha8, Size
 
+if TYPE_CHECKING:
+    from humanseg.shared_memory import ClientRegion
+
 
 class DropReason(enum.Enum):
     """Why a frame has no mask; the names are those of the contract's ``DROP_REASON_<name>``."""
@@ -31,6 +34,7 @@ class DropReason(enum.Enum):
     BAD_FIELD = enum.auto()
     ENGINE_FAILED = enum.auto()
     LATE = enum.auto()
+    BAD_SHARED_MEMORY = enum.auto()
 
 
 class StateReset(enum.Enum):
@@ -237,8 +241,8 @@ class Segmented:
     times: StageTimes
 
 
-def read_answer(message: pb.StreamSegmentResponse) -> Answer | ResumePoint | None:
-    """The message as an object; None for a kind that this release does not know.
+def read_answer(message: pb.StreamSegmentResponse, region: "ClientRegion | None" = None) -> Answer | ResumePoint | None:
+    """The message as an object; None for a kind that this release does not know. Shared masks lie in ``region``.
 
     Raises:
         ValueError: the bytes are not a whole mask of the declared size (`MaskError`), or a choice that this release
@@ -248,7 +252,7 @@ def read_answer(message: pb.StreamSegmentResponse) -> Answer | ResumePoint | Non
         case "accepted":
             return read_accepted(message.accepted)
         case "result":
-            return _read_result(message.result)
+            return _read_result(message.result, region)
         case "notice":
             notice = message.notice
             reason = _member(NoticeReason, pb.NoticeReason.DESCRIPTOR, notice.reason)
@@ -287,7 +291,9 @@ def read_segmented(message: pb.SegmentResponse) -> Segmented:
     return Segmented(alpha8, _read_model(message.model), _read_times(message.times))
 
 
-def _read_result(message: pb.FrameResult) -> MaskAnswer | PictureAnswer | Estimated | Dropped:
+def _read_result(
+    message: pb.FrameResult, region: "ClientRegion | None"
+) -> MaskAnswer | PictureAnswer | Estimated | Dropped:
     times = _read_times(message.times)
     if message.outcome == pb.FRAME_OUTCOME_PICTURE:
         return _read_picture(message, times)
@@ -296,7 +302,8 @@ def _read_result(message: pb.FrameResult) -> MaskAnswer | PictureAnswer | Estima
         return Dropped(message.frame_id, message.capture_time_us, reason, message.drop_detail, times)
     encoding = MASK_ENCODING.choice(message.mask_encoding) or MaskEncoding.ALPHA8
     # `message.mask` is read once: every access of a bytes field copies it.
-    alpha8 = decode_mask(message.mask, encoding, Size(message.mask_width, message.mask_height))
+    mask = message.mask if region is None else region.mask_of(message)
+    alpha8 = decode_mask(mask, encoding, Size(message.mask_width, message.mask_height))
     if message.outcome == pb.FRAME_OUTCOME_ESTIMATE:
         return Estimated(message.frame_id, message.capture_time_us, alpha8, times, message.degrade_level)
     reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None

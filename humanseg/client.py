@@ -30,6 +30,7 @@ from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
 from humanseg.proto_enums import MASK_ENCODING, PIXEL_FORMAT, ROTATION
 from humanseg.reconnect import AnyFrame, FrameSource, Patience, masks_of
 from humanseg.session_config import SessionConfig
+from humanseg.shared_memory import SharedMemory
 from humanseg.stream import SegmentationStream, StreamLimits
 from humanseg.threads import run_to_end, this_task_is_cancelled
 from humanseg.v1 import segmentation_pb2 as pb
@@ -170,7 +171,7 @@ class SegmentationClient:
             await self.list_models()
         if self._limits is not None:
             check_byte_limit(packed.data, self._limits.max_frame_bytes)
-        request.picture = packed.data
+        request.picture = bytes(packed.data)
         request.width, request.height = packed.size
         if pixel_format is not None:
             request.pixel_format = PIXEL_FORMAT.number(pixel_format)
@@ -184,11 +185,20 @@ class SegmentationClient:
             text = f"the server's answer cannot be read: {error}"
             raise ServerFaultError(text, code=grpc.StatusCode.INTERNAL) from error
 
-    def stream(self, config: SessionConfig, *, resume: ResumePoint | None = None) -> SegmentationStream:
+    def stream(
+        self,
+        config: SessionConfig,
+        *,
+        resume: ResumePoint | None = None,
+        shared_memory: SharedMemory | None = None,
+    ) -> SegmentationStream:
         """A stream, to be used with ``async with``.
 
         ``resume`` is an earlier stream's `SegmentationStream.resume_point`, to go on where that one ended;
         `Accepted.resume` tells what became of it.
+
+        ``shared_memory`` lets pictures and masks go through memory shared with a server on this host that allows it;
+        entering raises `SharedMemoryRefusedError` where it does not. What is sent and answered stays the same.
 
         Each has a connection of its own: on a shared one, a large frame delays the small ones behind it, and all
         streams of a client would end up on the same replica.
@@ -196,7 +206,9 @@ class SegmentationClient:
         if self._channel is None:
             raise RuntimeError(_NOT_OPEN)
         limits = StreamLimits(self._options.max_unanswered, self._options.answer_timeout_s)
-        stream = SegmentationStream(self._open_channel(), config, limits, self._streams.discard, resume, self._metadata)
+        stream = SegmentationStream(
+            self._open_channel(), config, limits, self._streams.discard, resume, self._metadata, shared_memory
+        )
         self._streams.add(stream)
         return stream
 

@@ -4,6 +4,7 @@ SegmentationError                  any call that failed; catch at whatever heigh
 ├── InvalidRequestError            the request cannot be served as it is: change it
 │   ├── UnknownModelError          no such model on this server; ``metadata["served_models"]`` lists those there are
 │   ├── LimitExceededError         larger than the server takes; ``metadata`` names the limit and its value
+│   ├── SharedMemoryRefusedError   no shared memory for this client: send pictures in the messages
 │   ├── PictureError               the still picture cannot be read
 │   └── ProtocolError              the rules of a stream were broken (config missing, ids that do not grow)
 ├── AccessDeniedError              not allowed to: credentials missing or refused
@@ -92,6 +93,10 @@ class LimitExceededError(InvalidRequestError):
     """Larger than the server takes."""
 
 
+class SharedMemoryRefusedError(InvalidRequestError):
+    """The server shares no memory with this client."""
+
+
 class PictureError(InvalidRequestError):
     """The still picture cannot be read."""
 
@@ -158,6 +163,7 @@ _BY_REASON: dict[str, type[SegmentationError]] = {
     "INTERNAL": ServerFaultError,
     "LIMIT_EXCEEDED": LimitExceededError,
     "OVERLOADED": OverloadedError,
+    "SHARED_MEMORY_REFUSED": SharedMemoryRefusedError,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[SegmentationError]] = {

@@ -40,9 +40,10 @@ from humanseg.errors import (
     error_from_status,
 )
 from humanseg.options import FramePolicy
-from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
+from humanseg.pictures import PictureLike, check_byte_limit, flatten_picture, pack_picture
 from humanseg.proto_enums import ROTATION
 from humanseg.session_config import SessionConfig
+from humanseg.shared_memory import ClientRegion, SharedMemory
 from humanseg.threads import this_task_is_cancelled
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1.segmentation_pb2_grpc import SegmentationServiceStub
@@ -81,6 +82,7 @@ class SegmentationStream:
         on_close: Callable[["SegmentationStream"], None],
         resume: ResumePoint | None = None,
         metadata: tuple[tuple[str, str], ...] | None = None,
+        shared_memory: SharedMemory | None = None,
     ) -> None:
         self._channel = channel
         self._on_close = on_close
@@ -88,6 +90,8 @@ class SegmentationStream:
         self._own_limits = limits
         self._resume = resume
         self._metadata = metadata
+        self._shared_memory = shared_memory
+        self._region: ClientRegion | None = None
         self._resume_point: ResumePoint | None = None
         self._images_sent = ImagesSent()
         self._connection: _Connection | None = None
@@ -113,7 +117,10 @@ class SegmentationStream:
 
         Raises:
             SegmentationError: there is no server, or it does not accept the config.
+            OSError: no room for the shared memory.
         """
+        if self._shared_memory is not None:
+            self._region = ClientRegion(self._shared_memory, self._config)
         call = SegmentationServiceStub(self._channel).StreamSegment(metadata=self._metadata)
         self._quiet_since = time.monotonic()
         self._connection = _Connection(call, asyncio.create_task(self._read(call, _FinalStatus(call))))
@@ -126,6 +133,8 @@ class SegmentationStream:
         except BaseException:
             await self.aclose()
             raise
+        if self._region is not None:
+            self._region.unlink()  # the server has it open
         return self
 
     async def __aexit__(
@@ -173,7 +182,7 @@ class SegmentationStream:
 
         There is room when answers are taken: let another task iterate, or take an answer after each frame. Given up
         by cancellation while it waits for room, nothing has happened; later, the stream is over, since nobody knows
-        what arrived.
+        what arrived. With shared memory it waits for a free slot as well, under any policy.
 
         Args:
             picture: see `PictureLike`; an array says its own size, bytes are of ``size`` or of the config's size.
@@ -191,16 +200,22 @@ class SegmentationStream:
             SegmentationError: the stream has ended.
         """
         async with self._sending:
-            packed = pack_picture(picture, self._config.pixel_format, size or self._config.size)
+            pack = pack_picture if self._region is None else flatten_picture
+            packed = pack(picture, self._config.pixel_format, size or self._config.size)
             check_byte_limit(packed.data, self.limits.max_frame_bytes)
+            if self._region is not None:
+                self._region.require_fit(packed.data)
             while self._is_full() and not self._over:
                 await self._change()
             self._raise_if_over()
             frame = pb.Frame(
                 frame_id=self._last_frame_id + 1 if frame_id is None else frame_id,
                 capture_time_us=self._now_us() if capture_time_us is None else capture_time_us,
-                picture=packed.data,
             )
+            if self._region is None:
+                frame.picture = bytes(packed.data)
+            else:
+                self._region.put(frame, packed.data)
             if packed.size != self._config.size:
                 frame.width, frame.height = packed.size
             if rotation is not None:
@@ -223,7 +238,7 @@ class SegmentationStream:
         """
         async with self._sending:
             self._raise_if_over()
-            await self._write_config(config.to_message(), config)
+            await self._write_config(self._message_of(config), config)
             self._config = config
 
     async def finish(self) -> None:
@@ -272,6 +287,8 @@ class SegmentationStream:
             self._over = True
             self._announce()
             self._on_close(self)
+            if self._region is not None:
+                self._region.close()
             await self._channel.close()
 
     async def _send_first_config(self, reader: asyncio.Task[None]) -> None:
@@ -280,7 +297,7 @@ class SegmentationStream:
         The first write waits for the connection, and in grpc.aio 1.85 goes on waiting when the call is cancelled
         meanwhile: a server that takes connections and never answers would hold us for ever.
         """
-        config = self._config.to_message()
+        config = self._message_of(self._config)
         if self._resume is not None:
             config.resume_token = self._resume.token
         writing = asyncio.create_task(self._write_config(config, self._config))
@@ -297,6 +314,12 @@ class SegmentationStream:
         if (image := self._images_sent.before(config.composite)) is not None:
             await self._write(image)
         await self._write(pb.StreamSegmentRequest(config=message))
+
+    def _message_of(self, config: SessionConfig) -> pb.SessionConfig:
+        message = config.to_message()
+        if self._region is not None:
+            message.shared_memory.CopyFrom(self._region.to_message())
+        return message
 
     async def _read(self, call: "StreamCall", final_status: "_FinalStatus") -> None:
         """Take the answers until the call ends, and say how it ended. Whatever happens, nobody is left waiting."""
@@ -319,7 +342,7 @@ class SegmentationStream:
         try:
             # Iterated, because read() refuses to go on after an overtaken write; the status comes after the messages.
             async for message in call:
-                self._take(read_answer(message))
+                self._take(read_answer(message, self._region))
                 self._listening = False
                 while len(self._answers) > UNREAD_LIMIT and not self._breaking:
                     await self._change()
@@ -348,6 +371,8 @@ class SegmentationStream:
                     self._answers.append(answer)
             case MaskAnswer() | PictureAnswer() | Estimated() | Dropped():
                 self._unanswered -= 1
+                if self._region is not None:
+                    self._region.release(answer.frame_id)
                 self._answers.append(answer)
             case _:
                 self._answers.append(answer)
@@ -385,6 +410,8 @@ class SegmentationStream:
         self._failure = self._failure or failure
 
     def _is_full(self) -> bool:
+        if self._region is not None and not self._region.has_free_slot:
+            return True
         every = self._config.frame_policy is FramePolicy.EVERY
         return every and self._unanswered >= self._own_limits.max_unanswered
 

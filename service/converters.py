@@ -24,6 +24,7 @@ from humanseg.proto_enums import (
     ProtoEnum,
     UnknownChoiceError,
 )
+from humanseg.shared_memory import RegionLayout, Span
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
@@ -32,6 +33,7 @@ from service.composite_messages import composite_message, requested_composite
 from service.pipeline import EncodedMask, PictureTask
 from service.resume import ResumeOutcome
 from service.settings import Settings
+from service.shared_memory import RegionRequest
 from service.stages import STAGES, Stage, StageClock
 from service.stream_protocol import (
     CallError,
@@ -113,6 +115,21 @@ def received_frame(message: pb.Frame, picture: bytes | memoryview) -> ReceivedFr
         mirrored=message.mirrored if message.HasField("mirrored") else None,
         unknown_field="; ".join(f"{path}: {text}" for path, text in unknown),
     )
+
+
+def region_request(message: pb.SessionConfig) -> RegionRequest | None:
+    """The shared region that a config names, not checked."""
+    if not message.HasField("shared_memory"):
+        return None
+    return RegionRequest(RegionLayout.from_message(message.shared_memory), message.shared_memory.token)
+
+
+def shared_span(message: pb.Frame) -> Span | None:
+    """Where a frame's picture lies in the shared region, not checked."""
+    if not message.HasField("shared_picture"):
+        return None
+    span = message.shared_picture
+    return Span(span.slot, span.offset_bytes, span.length_bytes)
 
 
 def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
@@ -212,6 +229,7 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         frame_deadline=None if deadline_ns is None else duration(deadline_ns * 1e-9),
         resume_interval=duration(config.resume_interval_s) if config.resume_interval_s else None,
         composite=None if config.composite is None else composite_message(config.composite),
+        shared_memory=None if config.shared_memory is None else config.shared_memory.to_message(),
     )
 
 
@@ -249,6 +267,9 @@ def _fill_result(
         result.picture_width, result.picture_height = mask.size
     result.degrade_level = level
     result.reset = _STATE_RESET.number(mask.reset)
+    if mask.shared is not None:
+        # Offset 0 stays unset: it is what a reader takes it for.
+        result.shared_mask.slot, result.shared_mask.length_bytes = mask.shared.slot, mask.shared.length_bytes
     _fill_times(result.times, clock)
 
 

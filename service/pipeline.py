@@ -10,6 +10,7 @@ from engines.metadata import ModelMetadata
 from humanseg.frames import PixelFormat, view_frame
 from humanseg.masks import MaskEncoding, encode_mask
 from humanseg.options import Estimates, TemporalFusion
+from humanseg.shared_memory import Span
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha, Picture, Size
 from humanseg.vision.decode import DecodeError, ScaledPicture, decode_jpeg_scaled, decode_picture, picture_size
@@ -17,6 +18,7 @@ from humanseg.vision.letterbox import Placement, choose_canvas, fill_canvas, let
 from humanseg.vision.orientation import Rotation, to_sent, upright_size
 from humanseg.vision.temporal import PARAMETERS, FusionState, ResetReason, carry, fuse
 from service.compositing import CompositePlan, source_frame
+from service.region import SharedPicture
 from service.stages import StageClock
 from service.stream_protocol import SizeLimits
 
@@ -25,7 +27,7 @@ from service.stream_protocol import SizeLimits
 class PictureTask:
     """One picture and all that is wanted of it, from a stream or a still."""
 
-    picture: bytes | memoryview
+    picture: bytes | memoryview | SharedPicture
     pixel_format: PixelFormat
     size: Size | None
     """Declared size as sent; None: read it from the file (stills)."""
@@ -59,11 +61,13 @@ class EncodedMask:
     """A mask as it goes out, or the finished picture made with it."""
 
     payload: bytes
+    """Empty where the mask lies in a shared region."""
     encoding: MaskEncoding
     size: Size
     reset: ResetReason | None
     picture_format: PixelFormat | None = None
     """None: a mask."""
+    shared: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +149,11 @@ def prepare(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits, cloc
     Raises:
         DecodeError: the file cannot be read, or its size is not the declared one or over the limits.
         FrameError: the number of bytes does not fit the declared size.
+        SharedMemoryError: the picture is not where the client says.
     """
     if task.pixel_format.compressed:
         with clock.stage("decode"):
-            decoded = _decode(task, metadata, limits)
+            decoded = _decode(task, _read(task), metadata, limits)
         with clock.stage("preprocess"):
             placement = geometry(metadata, decoded.full_size, task.rotation)
             network_input = fill_canvas(decoded.picture_rgb, placement, task.rotation, task.mirrored)
@@ -157,23 +162,30 @@ def prepare(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits, cloc
     if task.size is None:
         raise ValueError("raw pixels need a declared size")
     with clock.stage("preprocess"):
-        frame = view_frame(task.picture, task.pixel_format, task.size)
+        frame = view_frame(_read(task), task.pixel_format, task.size)
         canvas = geometry(metadata, task.size, task.rotation).canvas
         network_input, placement = letterbox_frame(frame, canvas, task.rotation, task.mirrored)
     return Prepared(network_input, placement, task.size)
 
 
-def _decode(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits) -> ScaledPicture:
+def _read(task: PictureTask) -> bytes | memoryview:
+    """The picture's bytes; of a shared one a copy, good until the session's next picture is read."""
+    return task.picture.read() if isinstance(task.picture, SharedPicture) else task.picture
+
+
+def _decode(
+    task: PictureTask, picture: bytes | memoryview, metadata: ModelMetadata, limits: SizeLimits
+) -> ScaledPicture:
     """Decode a file, after its header passed the limits; a stream's JPEG at the fraction that the network needs."""
     if task.size is not None:
-        size = picture_size(task.picture, exif=task.exif)
+        size = picture_size(picture, exif=task.exif)
         if size != task.size:
             raise DecodeError(f"the {task.pixel_format.name} is {size}, declared was {task.size}; declare its own size")
         if task.pixel_format is PixelFormat.JPEG and not task.exif and task.composite is None:
             # Measured, to 320x192: 1080p 3.8 instead of 5.3 ms, 360p 0.8 instead of 1.1 ms.
             wanted = upright_size(geometry(metadata, size, task.rotation).inner, task.rotation)
-            return decode_jpeg_scaled(task.picture, wanted, limits.max_frame_px, limits.max_side_px)
-    picture_rgb = decode_picture(task.picture, limits.max_frame_px, limits.max_side_px, exif=task.exif)
+            return decode_jpeg_scaled(picture, wanted, limits.max_frame_px, limits.max_side_px)
+    picture_rgb = decode_picture(picture, limits.max_frame_px, limits.max_side_px, exif=task.exif)
     return ScaledPicture(picture_rgb, Size.of(picture_rgb))
 
 
@@ -185,7 +197,11 @@ def finish(
     memory: FusionMemory,
     clock: StageClock,
 ) -> EncodedMask:
-    """Fuse over time, bring the mask back onto the picture as it was sent, and encode it."""
+    """Fuse over time, bring the mask back onto the picture as it was sent, and encode it.
+
+    Raises:
+        SharedMemoryError: the mask cannot be written where the client wants it.
+    """
     reset = None
     if task.fusion is not TemporalFusion.OFF:
         with clock.stage("fusion"):
@@ -224,6 +240,11 @@ def _encode(
         mask = restore8(alpha, prepared.placement, upright_size(sent_size, task.rotation))
         mask = to_sent(mask, task.rotation, task.mirrored)
     with clock.stage("encode"):
+        if isinstance(task.picture, SharedPicture):
+            # ALPHA8 lies in the array as it goes out: no copy between it and the region.
+            is_plain = task.encoding is MaskEncoding.ALPHA8
+            shared = task.picture.write_mask(mask.reshape(-1).data if is_plain else encode_mask(mask, task.encoding))
+            return EncodedMask(b"", task.encoding, sent_size, reset, shared=shared)
         payload = encode_mask(mask, task.encoding)
     return EncodedMask(payload, task.encoding, sent_size, reset)
 
@@ -237,6 +258,8 @@ def _compose(
     clock: StageClock,
 ) -> EncodedMask:
     """The finished picture, at the size and lying as the picture was sent."""
+    # A config with both a region and a composite is refused.
+    assert not isinstance(task.picture, SharedPicture)
     with clock.stage("postprocess"):
         size = prepared.sent_size
         mask = restore8(alpha, prepared.placement, upright_size(size, task.rotation))

@@ -38,6 +38,7 @@ from service.session import (
     SessionTimeouts,
 )
 from service.settings import Settings
+from service.shared_memory import RegionDesk
 from service.stages import StageClock
 from service.status import internal, to_status
 from service.stream_protocol import (
@@ -85,6 +86,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._sealer = sealer
         self._gate = gate
         self._max_messages_per_s = settings.max_messages_per_s
+        self._shares_memory = settings.shared_memory
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._estimator = estimator
@@ -139,7 +141,18 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             self._max_messages_per_s,
         )
 
+        desk = RegionDesk(
+            enabled=self._shares_memory,
+            peer=context.peer(),
+            on_open=lambda layout: log.event(
+                "shared_memory_opened", session=session.session_id, region=layout.name, region_bytes=layout.size_bytes
+            ),
+        )
+
         async def answer(reply: Answer) -> None:
+            if isinstance(reply, (MaskAnswer, EstimateAnswer, DropAnswer)):
+                # Before the client can know of it and use the slots again.
+                desk.answered(reply.entry.frame_id)
             await context.write(self._message(reply))
             trace.answered(reply)
 
@@ -149,7 +162,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._roster.enter(session)
         log.event("session_opened", session=session.session_id, peer=context.peer(), tenant=tenant.name)
         try:
-            await session.run(_incoming(request_iterator), answer)
+            await session.run(_incoming(request_iterator, desk), answer)
             outcome = "ok"
         except CallError as error:
             ended_by, outcome = error, error.reason.name.lower()
@@ -164,6 +177,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
             # Before the status goes out: it may have to wait for a client that does not read.
             self._roster.leave(session, outcome)
             trace.ended(session, outcome)
+            desk.close()
             log.event(
                 "session_closed", session=session.session_id, label=session.label, model=session.model,
                 outcome=outcome,
@@ -269,13 +283,16 @@ def register(servicer: SegmentationServicer, server: grpc.aio.Server) -> None:
     server.add_registered_method_handlers(name, handlers)
 
 
-async def _incoming(requests: AsyncIterator[CutRequest]) -> AsyncIterator[Incoming]:
+async def _incoming(requests: AsyncIterator[CutRequest], desk: RegionDesk) -> AsyncIterator[Incoming]:
     async for request in requests:
         match request.message.WhichOneof("message"):
             case "frame":
-                yield converters.received_frame(request.message.frame, request.picture)
+                frame = request.message.frame
+                received = converters.received_frame(frame, request.picture)
+                yield desk.take_frame(received, converters.shared_span(frame), frame.mask_slot)
             case "config":
-                yield converters.requested_config(request.message.config)
+                config = request.message.config
+                yield desk.take_config(converters.requested_config(config), converters.region_request(config))
             case "background_image":
                 image = request.message.background_image
                 yield ReceivedImage(image.image_id, image.file)

@@ -26,6 +26,7 @@ from service.estimator import Estimator
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory
 from service.rate import MessageRate
+from service.region import SharedMemoryError
 from service.resume import ResumeOutcome, Sealer, TokenRefused
 from service.stages import StageClock
 from service.stream_protocol import (
@@ -419,6 +420,8 @@ class Session:
             return self._drop(entry, DropReason.LATE, f"frame {entry.frame_id}: {error}", clock)
         except (DecodeError, FrameError) as error:
             return self._drop(entry, DropReason.UNDECODABLE, f"frame {entry.frame_id}: {error}", clock)
+        except SharedMemoryError as error:
+            return self._drop(entry, DropReason.BAD_SHARED_MEMORY, f"frame {entry.frame_id}: {error}", clock)
         except EngineError as error:
             self._log_engine_failure(entry, error)
             detail = f"frame {entry.frame_id}: the engine failed; the server's log has the reason"
@@ -447,6 +450,8 @@ class Session:
             mask = await self._estimator.estimate(frame_task(frame), model, self._memory, clock)
         except (DecodeError, FrameError) as error:
             return self._drop(frame, DropReason.UNDECODABLE, f"frame {frame.frame_id}: {error}", clock)
+        except SharedMemoryError as error:
+            return self._drop(frame, DropReason.BAD_SHARED_MEMORY, f"frame {frame.frame_id}: {error}", clock)
         if not entry.is_skipped:
             self._saw(Fate.SUPERSEDED)
         elif mask is None:

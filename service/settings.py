@@ -132,6 +132,9 @@ class Settings:
     trace_frame_ratio: float = _setting(
         0.01, "share of a traced stream's frames that get spans of their own", low=0, high=1
     )
+    shared_memory: bool = _setting(
+        False, "pictures and masks through shared memory for clients on this host (docs/operations.md)"
+    )
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("logfmt", "form of a log line", choices=("logfmt", "json"))

@@ -34,6 +34,7 @@ CODES: dict[Reason, tuple[grpc.StatusCode, float | None]] = {
     Reason.MAX_AGE: (grpc.StatusCode.UNAVAILABLE, 0.1),
     Reason.UNAUTHENTICATED: (grpc.StatusCode.UNAUTHENTICATED, None),
     Reason.TENANT_QUOTA: (grpc.StatusCode.RESOURCE_EXHAUSTED, 2.0),
+    Reason.SHARED_MEMORY_REFUSED: (grpc.StatusCode.FAILED_PRECONDITION, None),
 }
 
 

@@ -21,6 +21,7 @@ from typing import Protocol
 from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.masks import MaskEncoding
 from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+from humanseg.shared_memory import RegionLayout
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
@@ -32,6 +33,7 @@ from service.compositing import (
     check_composite,
     image_complaint,
 )
+from service.region import SharedPicture
 
 #: Frames that may wait under policy EVERY: one being read while one is worked on keeps the engine busy.
 EVERY_WAITING = 2
@@ -67,6 +69,7 @@ class Reason(enum.Enum):
     MAX_AGE = enum.auto()
     UNAUTHENTICATED = enum.auto()
     TENANT_QUOTA = enum.auto()
+    SHARED_MEMORY_REFUSED = enum.auto()
 
 
 class NoticeReason(enum.Enum):
@@ -86,6 +89,7 @@ class DropReason(enum.Enum):
     BAD_FIELD = enum.auto()
     ENGINE_FAILED = enum.auto()
     LATE = enum.auto()
+    BAD_SHARED_MEMORY = enum.auto()
 
 
 class CallError(Exception):
@@ -178,6 +182,8 @@ class RequestedConfig:
     resume_token: bytes = b""
     resume_interval_s: float = 0.0
     composite: RequestedComposite | None = None
+    shared_memory: RegionLayout | None = None
+    """A region that is open already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +216,7 @@ class StreamConfig:
     degradation: Degradation
     resume_interval_s: float
     """0: only when the stream is about to end."""
+    shared_memory: RegionLayout | None
     composite: CompositePlan | None = None
     """Finished pictures instead of masks."""
 
@@ -220,13 +227,15 @@ class ReceivedFrame:
 
     frame_id: int
     capture_time_us: int
-    picture: bytes | memoryview
+    picture: bytes | memoryview | SharedPicture
     width: int = 0
     height: int = 0
     rotation: Rotation | None = None
     mirrored: bool | None = None
     unknown_field: str = ""
     """Set where the frame holds an enum value that this server does not know: which, and what is allowed."""
+    shared_complaint: str = ""
+    """Set where what the frame says of the shared region does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +254,7 @@ class FrameEntry:
 
     frame_id: int
     capture_time_us: int
-    picture: bytes | memoryview
+    picture: bytes | memoryview | SharedPicture
     config: StreamConfig
     size: Size
     rotation: Rotation
@@ -494,6 +503,8 @@ class StreamProtocol:
 
         if frame.unknown_field:
             return drop(DropReason.BAD_FIELD, frame.unknown_field)
+        if frame.shared_complaint:
+            return drop(DropReason.BAD_SHARED_MEMORY, frame.shared_complaint)
         if (frame.width == 0) != (frame.height == 0):
             seen = f"{frame.width}x{frame.height}"
             return drop(DropReason.BAD_SIZE, f"size {seen} gives one side only; give both, or neither for the config's")
@@ -598,6 +609,7 @@ def check_config(
         degradation=_degradation(requested, policy, defaults),
         resume_interval_s=interval_s,
         composite=composite,
+        shared_memory=requested.shared_memory,
     )
 
 
@@ -616,6 +628,9 @@ def _contradictions(requested: RequestedConfig) -> list[tuple[str, str]]:
     if requested.degradation is Degradation.MODEL_AND_RATE:
         text = "MODEL_AND_RATE with a composite, for which nothing is estimated; ask for MODEL or OFF"
         found.append(("config.degradation", text))
+    if requested.shared_memory is not None:
+        text = "a region with a composite: finished pictures come in messages only; leave one of them out"
+        found.append(("config.shared_memory", text))
     return found
 
 

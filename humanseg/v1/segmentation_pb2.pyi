@@ -383,6 +383,10 @@ class _DropReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DropReason.
     """The engine failed on this frame. The server's fault; its log knows more."""
     DROP_REASON_LATE: _DropReason.ValueType  # 20
     """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
+    DROP_REASON_BAD_SHARED_MEMORY: _DropReason.ValueType  # 50
+    """What the frame says of the shared region does not hold: no region, a slot that does not exist or is in use, bytes
+    behind the end of a slot, a region that became too small, a mask that does not fit its slot.
+    """
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
     """Why a frame has no mask. The stream lives on after each of them."""
@@ -403,6 +407,10 @@ DROP_REASON_ENGINE_FAILED: DropReason.ValueType  # 6
 """The engine failed on this frame. The server's fault; its log knows more."""
 DROP_REASON_LATE: DropReason.ValueType  # 20
 """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
+DROP_REASON_BAD_SHARED_MEMORY: DropReason.ValueType  # 50
+"""What the frame says of the shared region does not hold: no region, a slot that does not exist or is in use, bytes
+behind the end of a slot, a region that became too small, a mask that does not fit its slot.
+"""
 
 class _NoticeReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -485,6 +493,10 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
     `load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
     """
+    ERROR_REASON_SHARED_MEMORY_REFUSED: _ErrorReason.ValueType  # 50
+    """FAILED_PRECONDITION with BadRequest: no shared memory for this client: this server has it switched off, the client is
+    not on its host, or the region may not be used. Send pictures in the messages.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` in google.rpc.ErrorInfo of every error status; its `domain` is "humanseg.v1". The name without the
@@ -530,6 +542,10 @@ ERROR_REASON_TENANT_QUOTA: ErrorReason.ValueType  # 22
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED with RetryInfo: the engines have no time for another live stream (policy NEWEST; metadata
 `load_percent`, `max_load_percent`) or still picture (metadata `max_stills`). Comes as the answer to the config.
+"""
+ERROR_REASON_SHARED_MEMORY_REFUSED: ErrorReason.ValueType  # 50
+"""FAILED_PRECONDITION with BadRequest: no shared memory for this client: this server has it switched off, the client is
+not on its host, or the region may not be used. Send pictures in the messages.
 """
 
 @typing.final
@@ -690,6 +706,114 @@ class BackgroundImage(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class SharedRing(message.Message):
+    """Slots of equal size in a shared region, numbered from 0: slot n begins at `offset_bytes` + n * `stride_bytes`."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    OFFSET_BYTES_FIELD_NUMBER: builtins.int
+    SLOT_BYTES_FIELD_NUMBER: builtins.int
+    STRIDE_BYTES_FIELD_NUMBER: builtins.int
+    SLOTS_FIELD_NUMBER: builtins.int
+    offset_bytes: builtins.int
+    """Where slot 0 begins, counted from the beginning of the region; 32 or more, since the region's token stands before."""
+    slot_bytes: builtins.int
+    """How many bytes a slot holds, at least 1."""
+    stride_bytes: builtins.int
+    """From the beginning of a slot to that of the next; at least `slot_bytes`, so that slots do not overlap."""
+    slots: builtins.int
+    """How many slots there are, 1 to 64."""
+    def __init__(
+        self,
+        *,
+        offset_bytes: builtins.int = ...,
+        slot_bytes: builtins.int = ...,
+        stride_bytes: builtins.int = ...,
+        slots: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["offset_bytes", b"offset_bytes", "slot_bytes", b"slot_bytes", "slots", b"slots", "stride_bytes", b"stride_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SharedMemory(message.Message):
+    """Memory that client and server share, for clients on the server's own host: pictures and masks go through it instead of
+    the messages. Where the server's operator allows it only, and over a loopback connection or a unix socket; else, and
+    where the region's owner or mode is not as docs/protocol.md asks, the stream ends with FAILED_PRECONDITION
+    (SHARED_MEMORY_REFUSED).
+
+    The region is a POSIX shared-memory object, which the client makes and gives its size before it sends this; the server
+    opens it once in a stream, never grows it, and lets go of it when the stream ends. The name may be unlinked as soon as
+    the config is accepted.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    PICTURES_FIELD_NUMBER: builtins.int
+    MASKS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the object without the leading slash: "humanseg-" and then 1 to 200 letters, digits, ".", "_" or "-"."""
+    size_bytes: builtins.int
+    """How many bytes of it the server may use; it must be at least that large."""
+    token: builtins.bytes
+    """The first 32 bytes of the region, random: they show that this client may read what it names. Never echoed."""
+    @builtins.property
+    def pictures(self) -> SharedRing:
+        """Where pictures lie."""
+
+    @builtins.property
+    def masks(self) -> SharedRing:
+        """Where masks are wanted. Must not overlap `pictures`."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        token: builtins.bytes = ...,
+        pictures: SharedRing | None = ...,
+        masks: SharedRing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["masks", b"masks", "pictures", b"pictures"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["masks", b"masks", "name", b"name", "pictures", b"pictures", "size_bytes", b"size_bytes", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SharedSpan(message.Message):
+    """Bytes in a slot of a shared region."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SLOT_FIELD_NUMBER: builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: builtins.int
+    slot: builtins.int
+    """Number of the slot in its ring."""
+    offset_bytes: builtins.int
+    """Where they begin, counted from the beginning of the slot."""
+    length_bytes: builtins.int
+    """How many there are; with the offset at most the ring's `slot_bytes`."""
+    def __init__(
+        self,
+        *,
+        slot: builtins.int = ...,
+        offset_bytes: builtins.int = ...,
+        length_bytes: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["length_bytes", b"length_bytes", "offset_bytes", b"offset_bytes", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class SessionConfig(message.Message):
     """How a stream is to be treated. A later config replaces an earlier one as a whole."""
 
@@ -713,6 +837,7 @@ class SessionConfig(message.Message):
     RESUME_TOKEN_FIELD_NUMBER: builtins.int
     RESUME_INTERVAL_FIELD_NUMBER: builtins.int
     COMPOSITE_FIELD_NUMBER: builtins.int
+    SHARED_MEMORY_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -767,7 +892,14 @@ class SessionConfig(message.Message):
     @builtins.property
     def composite(self) -> Composite:
         """Finished pictures instead of masks. Left out (default): masks. With it `mask_encoding`, `mask_width` and
-        `mask_height` must be left at their defaults, and `estimates` and DEGRADATION_MODEL_AND_RATE not asked for.
+        `mask_height` must be left at their defaults, and `estimates`, DEGRADATION_MODEL_AND_RATE and `shared_memory` not
+        asked for.
+        """
+
+    @builtins.property
+    def shared_memory(self) -> SharedMemory:
+        """Memory that this client shares with the server. A stream has one region at most: a later config names the same one
+        again, or none. Default: none.
         """
 
     def __init__(
@@ -791,10 +923,11 @@ class SessionConfig(message.Message):
         resume_token: builtins.bytes = ...,
         resume_interval: duration_pb2.Duration | None = ...,
         composite: Composite | None = ...,
+        shared_memory: SharedMemory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval", "shared_memory", b"shared_memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "shared_memory", b"shared_memory", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -811,6 +944,8 @@ class Frame(message.Message):
     HEIGHT_FIELD_NUMBER: builtins.int
     ROTATION_FIELD_NUMBER: builtins.int
     MIRRORED_FIELD_NUMBER: builtins.int
+    SHARED_PICTURE_FIELD_NUMBER: builtins.int
+    MASK_SLOT_FIELD_NUMBER: builtins.int
     frame_id: builtins.int
     """The client's number for this frame; must grow from frame to frame, gaps allowed."""
     capture_time_us: builtins.int
@@ -831,6 +966,15 @@ class Frame(message.Message):
     """Rotation of this frame; unspecified: as the config says. Phones turn in mid-call."""
     mirrored: builtins.bool
     """Whether this frame is mirrored; left out: as the config says."""
+    mask_slot: builtins.int
+    """With `shared_picture`: the number of the slot for the mask."""
+    @builtins.property
+    def shared_picture(self) -> SharedSpan:
+        """Where the picture lies in `SessionConfig.shared_memory`, instead of `picture`. The picture slot and the mask slot
+        belong to the server until the frame's answer has come; a frame that names one of an unanswered frame is DROPPED
+        (BAD_SHARED_MEMORY).
+        """
+
     def __init__(
         self,
         *,
@@ -841,10 +985,12 @@ class Frame(message.Message):
         height: builtins.int = ...,
         rotation: Rotation.ValueType = ...,
         mirrored: builtins.bool | None = ...,
+        shared_picture: SharedSpan | None = ...,
+        mask_slot: builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_mirrored", b"_mirrored", "mirrored", b"mirrored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_mirrored", b"_mirrored", "mirrored", b"mirrored", "shared_picture", b"shared_picture"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_mirrored", b"_mirrored", "capture_time_us", b"capture_time_us", "frame_id", b"frame_id", "height", b"height", "mirrored", b"mirrored", "picture", b"picture", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_mirrored", b"_mirrored", "capture_time_us", b"capture_time_us", "frame_id", b"frame_id", "height", b"height", "mask_slot", b"mask_slot", "mirrored", b"mirrored", "picture", b"picture", "rotation", b"rotation", "shared_picture", b"shared_picture", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mirrored: _TypeAlias = typing.Literal["mirrored"]  # noqa: Y015
     _WhichOneofArgType__mirrored: _TypeAlias = typing.Literal["_mirrored", b"_mirrored"]  # noqa: Y015
@@ -1098,6 +1244,7 @@ class FrameResult(message.Message):
     PICTURE_FORMAT_FIELD_NUMBER: builtins.int
     PICTURE_WIDTH_FIELD_NUMBER: builtins.int
     PICTURE_HEIGHT_FIELD_NUMBER: builtins.int
+    SHARED_MASK_FIELD_NUMBER: builtins.int
     frame_id: builtins.int
     """The frame's own id."""
     capture_time_us: builtins.int
@@ -1105,7 +1252,7 @@ class FrameResult(message.Message):
     outcome: FrameOutcome.ValueType
     """Mask, estimate or dropped."""
     mask: builtins.bytes
-    """The mask or estimate in `mask_encoding`; empty if dropped."""
+    """The mask or estimate in `mask_encoding`; empty if dropped, or in `shared_mask`."""
     mask_encoding: MaskEncoding.ValueType
     """Encoding of `mask`; unspecified if dropped."""
     mask_width: builtins.int
@@ -1136,6 +1283,10 @@ class FrameResult(message.Message):
     def times(self) -> StageTimes:
         """Where the time went."""
 
+    @builtins.property
+    def shared_mask(self) -> SharedSpan:
+        """Where the mask of a frame with `shared_picture` lies, instead of in `mask`."""
+
     def __init__(
         self,
         *,
@@ -1155,10 +1306,11 @@ class FrameResult(message.Message):
         picture_format: PixelFormat.ValueType = ...,
         picture_width: builtins.int = ...,
         picture_height: builtins.int = ...,
+        shared_mask: SharedSpan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["times", b"times"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["shared_mask", b"shared_mask", "times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "reset", b"reset", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "reset", b"reset", "shared_mask", b"shared_mask", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,99 @@
+"""A region of shared memory while a stream has it open: pictures out of it, masks into it, by ``pread`` and ``pwrite``.
+
+Never mapped: a client that makes the region smaller costs itself a frame, not the server its life (SIGBUS), and a
+picture cannot change between the check of its header and its decoding. What the copy costs stands in docs/design.md.
+"""
+
+import os
+import threading
+from dataclasses import dataclass
+
+from humanseg.shared_memory import RegionLayout, Span, read_whole, write_whole
+
+
+class SharedMemoryError(Exception):
+    """A frame's bytes cannot be read from its slot, or its mask not be written; the text says why."""
+
+
+class Region:
+    """An open region. Read and written by one worker thread at a time, closed by the event loop."""
+
+    def __init__(self, layout: RegionLayout, descriptor: int) -> None:
+        self.layout = layout
+        self._descriptor = descriptor
+        # One buffer for all pictures of the stream: fresh memory would be faulted in page by page for each.
+        self._picture = bytearray()
+        # Without it, close could give the descriptor's number to another file while a thread reads.
+        self._lock = threading.Lock()
+
+    def read(self, span: Span) -> memoryview:
+        """A copy of a picture's bytes; the next call overwrites it.
+
+        Raises:
+            SharedMemoryError: they are not there any more.
+        """
+        if len(self._picture) < span.length_bytes:
+            self._picture = bytearray(span.length_bytes)
+        view = memoryview(self._picture)[: span.length_bytes]
+        with self._lock:
+            self._require_open()
+            try:
+                read_whole(self._descriptor, view, self.layout.pictures.position(span))
+            except (ValueError, OSError) as error:
+                raise SharedMemoryError(f"picture cannot be read: {error}") from None
+        return view
+
+    def write_mask(self, slot: int, mask: bytes | memoryview) -> Span:
+        """Write a mask into its slot.
+
+        Raises:
+            SharedMemoryError: it does not fit, or the region has become too small.
+        """
+        span = Span(slot, 0, len(mask))
+        if complaint := self.layout.masks.span_complaint(span):
+            raise SharedMemoryError(f"mask of {len(mask)} bytes does not fit: {complaint}; make mask slots larger")
+        position = self.layout.masks.position(span)
+        with self._lock:
+            self._require_open()
+            try:
+                # A write behind the end would make the region larger again. The client that shrinks it just now still
+                # can: by that it gets back no more than what it had registered.
+                size_bytes = os.fstat(self._descriptor).st_size
+                if size_bytes < position + len(mask):
+                    text = f"the region has {size_bytes} bytes, {self.layout.size_bytes} were registered"
+                    raise SharedMemoryError(f"mask cannot be written: {text}; never make it smaller")
+                write_whole(self._descriptor, mask, position)
+            except OSError as error:
+                raise SharedMemoryError(f"mask cannot be written: {error.strerror}") from None
+        return span
+
+    def close(self) -> None:
+        """Let go of the region; a thread that still works on a frame of it gets a SharedMemoryError."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _require_open(self) -> None:
+        if self._descriptor < 0:
+            raise SharedMemoryError("the stream has ended")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPicture:
+    """A picture in a slot, not read yet, and the slot for its mask. ``len`` is its bytes, as of one in a message."""
+
+    region: Region
+    span: Span
+    mask_slot: int
+
+    def __len__(self) -> int:
+        return self.span.length_bytes
+
+    def read(self) -> memoryview:
+        """See `Region.read`."""
+        return self.region.read(self.span)
+
+    def write_mask(self, mask: bytes | memoryview) -> Span:
+        """See `Region.write_mask`."""
+        return self.region.write_mask(self.mask_slot, mask)
