@@ -360,6 +360,16 @@ async def test_another_region_in_mid_stream(sharing_server: RunningServer, regio
     assert_nothing_is_left(sharing_server)
 
 
+async def test_finished_pictures_come_in_messages_only(sharing_server: RunningServer, region: TestRegion) -> None:
+    composite = pb.Composite(color=pb.Composite.Color(red=1, green=2, blue=3))
+    async with open_stream(sharing_server.target) as stream:
+        await stream.send_config(**CONFIG, shared_memory=region.message(), composite=composite)
+        ending = await stream.ending()
+    assert (ending.code, ending.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONFIG_INVALID")
+    assert "with a composite" in ending.fields["config.shared_memory"]
+    assert_nothing_is_left(sharing_server)
+
+
 def _span(slot: int = 0, offset_bytes: int = 0, length_bytes: int = len(GOOD)) -> pb.SharedSpan:
     return pb.SharedSpan(slot=slot, offset_bytes=offset_bytes, length_bytes=length_bytes)
 
