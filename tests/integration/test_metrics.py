@@ -1,10 +1,12 @@
 """/metrics after a known number of frames: every promise of service/metrics.py, counted."""
 
 import asyncio
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -82,6 +84,45 @@ async def test_the_counts_are_what_was_sent(fresh: RunningServer) -> None:
         assert fresh.metric("humanseg_stage_cpu_seconds_total", stage=stage) > 0
 
 
+@pytest.mark.parametrize("rate", [120, 60, 30])
+def test_the_time_of_a_frame_at_that_rate_is_an_edge(server: RunningServer, rate: int) -> None:
+    """Of every histogram of seconds, for every stage, before the first frame: 8, 16.7 and 33.3 ms."""
+    histograms = [
+        "humanseg_first_mask_seconds", "humanseg_write_seconds", "humanseg_loop_lag_seconds", "humanseg_stage_seconds"
+    ]  # fmt: skip
+    edge = {120: "0.008", 60: "0.0167", 30: "0.0333"}[rate]
+    page = samples(server)
+    stages = {labels["stage"] for name, labels in page if name == "humanseg_stage_seconds_bucket"}
+    assert stages == {*STREAM_STAGES, "decode"}
+    for name in histograms:
+        for stage in stages if name == "humanseg_stage_seconds" else [None]:
+            label = {} if stage is None else {"stage": stage}
+            assert (f"{name}_bucket", {**label, "le": edge}) in page
+
+
+async def test_a_picture_that_is_decoded_is_counted(server: RunningServer) -> None:
+    decoded = server.metric("humanseg_stage_seconds_count", stage="decode")
+    _, jpeg = cv2.imencode(".jpg", red_gradient(W, H))
+    async with open_stub(server.target) as stub:
+        await stub.Segment(pb.SegmentRequest(picture=jpeg.tobytes(), pixel_format=pb.PIXEL_FORMAT_JPEG))
+    assert server.metric("humanseg_stage_seconds_count", stage="decode") == decoded + 1
+
+
+def test_the_event_loop_is_watched_while_nobody_calls(server: RunningServer) -> None:
+    deadline = time.monotonic() + limit_s(20)
+    while server.metric("humanseg_loop_lag_seconds_count") == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def samples(server: RunningServer) -> list[tuple[str, dict[str, str]]]:
+    """(name, labels) of all of ours."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=limit_s(10)) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    ours = [family for family in families if family.name.startswith("humanseg")]
+    return [(sample.name, sample.labels) for family in ours for sample in family.samples]
+
+
 async def test_cpu_outside_of_engine_and_fusion_can_be_computed(fresh: RunningServer) -> None:
     """What the demo's report divides by the frames: all of the process, minus these two stages."""
     async with open_stream(fresh.target) as stream:
@@ -122,14 +163,9 @@ async def test_no_label_grows_with_the_sessions(fresh: RunningServer) -> None:
             await stream.result()
             await stream.finish()
 
-    def samples() -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{fresh.metrics_port}/metrics", timeout=limit_s(10)) as answer:
-            families = list(text_string_to_metric_families(answer.read().decode()))
-        return sum(len(family.samples) for family in families if family.name.startswith("humanseg"))
-
     await one("first")
     fresh.wait_for_metric(0, "humanseg_sessions_active")
-    before = samples()
+    before = len(samples(fresh))
     await asyncio.gather(*(one(f"another-{index}") for index in range(12)))
     fresh.wait_for_metric(0, "humanseg_sessions_active")
-    assert samples() == before
+    assert len(samples(fresh)) == before
