@@ -190,10 +190,15 @@ class Duel:
             "--policy", plan.policy,
         ]  # fmt: skip
         command += ["--pid", str(self._pid)] if self._pid else []
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=plan.duration_s + MARGIN_S
-        )
+        limit_s = plan.duration_s + MARGIN_S
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            raise IndependentError(
+                f"the independent client took more than {limit_s:.0f} s; take a lower load"
+            ) from None
         if done.returncode:
+            self._bench.target.check_alive()
             raise IndependentError(done.stderr.strip() or f"the independent client ended with {done.returncode}")
         figures: dict[str, Any] = json.loads(done.stdout)
         return figures
