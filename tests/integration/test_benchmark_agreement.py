@@ -14,7 +14,8 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmarks.agreement import DISAGREE, SIZE, STATUS, Duel, compare, write_frames
+from benchmarks.agreement import SIZE, STATUS, Duel, write_frames
+from benchmarks.agreement_verdict import DISAGREE, compare
 from benchmarks.arrivals import Arrivals
 from benchmarks.measuring import Bench
 from benchmarks.plan import LoadPlan
