@@ -94,7 +94,7 @@ class Duel:
         ]
 
     def complaints(self) -> list[str]:
-        """Why runs must not be quoted, each reason once."""
+        """Why runs must not be quoted, each reason once, by the first run that had it."""
         found = list(chain.from_iterable(ours["complaints"] for ours, _ in self.runs))
         for ours, theirs in self.runs:
             if theirs["send_lag_p99_ms"] > MAX_SEND_LAG_P99_MS:
@@ -104,7 +104,10 @@ class Duel:
                 )
             if theirs["sent"] != ours["frames"]["sent"]:
                 found.append(f"the clients sent {ours['frames']['sent']} and {theirs['sent']} frames by the same plan")
-        return list(dict.fromkeys(found))
+        by_reason: dict[str, list[str]] = {}
+        for text in found:
+            by_reason.setdefault(text.partition(":")[0], []).append(text)
+        return [texts[0] + (f" ({len(texts)} runs)" if len(texts) > 1 else "") for texts in by_reason.values()]
 
     def _independent(self) -> dict[str, Any]:
         plan = self._plan
