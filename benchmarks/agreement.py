@@ -7,14 +7,12 @@ in it. AGREE: the interval lies within what is allowed; DISAGREE: outside; else 
 
 import argparse
 import json
-import math
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +20,18 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.agreement_verdict import (
+    AGREE,
+    ALLOWED,
+    DISAGREE,
+    MOST_ROUNDS,
+    UNDECIDED,
+    Round,
+    Row,
+    compare,
+    conclude,
+    figures_of,
+)
 from benchmarks.arrivals import NS_PER_S, Arrivals, plan_ns
 from benchmarks.conductor import LoadError
 from benchmarks.footage import load
@@ -35,95 +45,17 @@ from humanseg.frames import PixelFormat
 from humanseg.vision.arrays import Size
 
 SCHEMA = "humanseg.benchmark.agreement/1"
-AGREE, DISAGREE, UNDECIDED = "AGREE", "DISAGREE", "UNDECIDED"
 #: Exit statuses; 1 is "could not be measured".
 STATUS = {AGREE: 0, DISAGREE: 3, UNDECIDED: 4}
 FAILED, INTERRUPTED = 1, 130
 SIZE = Size(640, 360)
-#: What two clients may differ by: so much in the figure's unit, or this share of it, whichever is more. The clients are
-#: different programs (asyncio here, threads there) and both may send late by as much as a valid run allows.
-ALLOWED = {
-    "p50_ms": (1.0, 0.05),
-    "p90_ms": (1.0, 0.05),
-    "p99_ms": (MAX_SEND_LAG_P99_MS, 0.10),
-    "cpu_ms_per_mask": (0.2, 0.05),
-}
 SHORT_NAMES = {"p50_ms": "p50 ms", "p90_ms": "p90 ms", "p99_ms": "p99 ms", "cpu_ms_per_mask": "CPU ms"}
-#: 97.5 % quantiles of Student's t with 1, 2, .. degrees of freedom: NIST/SEMATECH e-Handbook, 1.3.6.7.2.
-T_QUANTILES = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093,
-)  # fmt: skip
-MOST_ROUNDS = len(T_QUANTILES) + 1
 #: Beyond its own duration, an independent client may take so long to start and to wait for its answers.
 MARGIN_S = 60.0
 
 
 class IndependentError(Exception):
     """The independent client failed; one line for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """A run of each client, one right after the other; figures by the keys of `ALLOWED`."""
-
-    benchmark: Mapping[str, float]
-    independent: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure of both clients."""
-
-    figure: str
-    benchmark: float
-    """Mean of the rounds."""
-    independent: float
-    difference: float
-    """Independent minus benchmark."""
-    interval: tuple[float, float]
-    """95 % confidence of the difference."""
-    allowed: float
-    """How far from zero it may be."""
-    verdict: str
-
-
-def compare(rounds: Sequence[Round]) -> list[Row]:
-    """Every figure that all rounds have of both clients; at least 2 rounds, at most `MOST_ROUNDS`."""
-    return [
-        _row(figure, [one.benchmark[figure] for one in rounds], [one.independent[figure] for one in rounds])
-        for figure in ALLOWED
-        if all(figure in one.benchmark and figure in one.independent for one in rounds)
-    ]
-
-
-def _row(figure: str, benchmark: Sequence[float], independent: Sequence[float]) -> Row:
-    differences = [theirs - ours for ours, theirs in zip(benchmark, independent, strict=True)]
-    mean, number = statistics.mean(differences), len(differences)
-    half = T_QUANTILES[number - 2] * statistics.stdev(differences) / math.sqrt(number)
-    at_least, share = ALLOWED[figure]
-    allowed = max(at_least, share * statistics.mean(benchmark))
-    verdict = UNDECIDED
-    if abs(mean) + half <= allowed:
-        verdict = AGREE
-    if abs(mean) - half > allowed:
-        verdict = DISAGREE
-    ours, theirs = statistics.mean(benchmark), statistics.mean(independent)
-    return Row(figure, ours, theirs, mean, (mean - half, mean + half), allowed, verdict)
-
-
-def conclude(rows: Sequence[Row], complaints: Sequence[str]) -> str:
-    """One verdict from those of all figures; runs that are not to be quoted decide nothing in favour."""
-    verdicts = {row.verdict for row in rows}
-    if DISAGREE in verdicts:
-        return DISAGREE
-    return AGREE if verdicts == {AGREE} and not complaints else UNDECIDED
-
-
-def figures_of(run: Mapping[str, Any], latency: str = "latency_from_intended_send") -> dict[str, float]:
-    """A run of the benchmark (`run_figures`) by the keys of `ALLOWED`, without those that are not known."""
-    found = {**run[latency], **run["server"]}
-    return {key: found[key] for key in ALLOWED if found[key] is not None}
 
 
 class Duel:
@@ -162,7 +94,7 @@ class Duel:
         ]
 
     def complaints(self) -> list[str]:
-        """Why runs must not be quoted, each reason once."""
+        """Why runs must not be quoted, each reason once, by the first run that had it."""
         found = list(chain.from_iterable(ours["complaints"] for ours, _ in self.runs))
         for ours, theirs in self.runs:
             if theirs["send_lag_p99_ms"] > MAX_SEND_LAG_P99_MS:
@@ -172,7 +104,10 @@ class Duel:
                 )
             if theirs["sent"] != ours["frames"]["sent"]:
                 found.append(f"the clients sent {ours['frames']['sent']} and {theirs['sent']} frames by the same plan")
-        return list(dict.fromkeys(found))
+        by_reason: dict[str, list[str]] = {}
+        for text in found:
+            by_reason.setdefault(text.partition(":")[0], []).append(text)
+        return [texts[0] + (f" ({len(texts)} runs)" if len(texts) > 1 else "") for texts in by_reason.values()]
 
     def _independent(self) -> dict[str, Any]:
         plan = self._plan
@@ -190,10 +125,15 @@ class Duel:
             "--policy", plan.policy,
         ]  # fmt: skip
         command += ["--pid", str(self._pid)] if self._pid else []
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=plan.duration_s + MARGIN_S
-        )
+        limit_s = plan.duration_s + MARGIN_S
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            raise IndependentError(
+                f"the independent client took more than {limit_s:.0f} s; take a lower load"
+            ) from None
         if done.returncode:
+            self._bench.target.check_alive()
             raise IndependentError(done.stderr.strip() or f"the independent client ended with {done.returncode}")
         figures: dict[str, Any] = json.loads(done.stdout)
         return figures

@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
-from benchmarks.agreement import DISAGREE, SIZE, STATUS, Duel, compare, write_frames
+from benchmarks.agreement import SIZE, STATUS, Duel, write_frames
+from benchmarks.agreement_verdict import DISAGREE, compare
 from benchmarks.arrivals import Arrivals
 from benchmarks.measuring import Bench
 from benchmarks.plan import LoadPlan
@@ -39,6 +42,28 @@ def test_both_clients_measure_the_same_server_in_one_command(models_folder: Path
         assert 0 < theirs["p50_ms"] <= theirs["p90_ms"] <= theirs["p99_ms"]
         assert theirs["cpu_ms_per_mask"] > 0
     assert "event=stopped sessions_cut=0" in (tmp_path / "server.log").read_text()
+
+
+def test_a_server_that_dies_in_mid_run_is_named_as_the_cause(models_folder: Path, tmp_path: Path) -> None:
+    flags = ["--models", str(models_folder), "--fps", "10", "--seconds", "60", "--out", str(tmp_path)]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.agreement", *flags], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log = tmp_path / "server.log"
+    deadline = time.monotonic() + limit_s(60)
+    while not log.exists() or "event=session_opened" not in log.read_text():
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    family = psutil.Process(command.pid).children(recursive=True)
+    next(process for process in family if "service" in process.cmdline()).kill()
+    _, errors = command.communicate(timeout=limit_s(60))
+    assert command.returncode == 1
+    assert errors.startswith("benchmarks/agreement.py: the server ended with status -9\n")
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(family, timeout=limit_s(5))
+    assert not alive
 
 
 @contextmanager

@@ -61,8 +61,8 @@ addEventListener('load', () => {
     if (node.textContent && contrast(getComputedStyle(node).color, behind(node)) < 4.5)
       seen.faint.push(node.textContent);
   seen.text = document.body.innerText;
-  seen.pageWidth = document.documentElement.scrollWidth;
-  seen.viewWidth = document.documentElement.clientWidth;
+  seen.pageWidth = document.body.scrollWidth;
+  seen.viewWidth = document.body.clientWidth;
   const entries = performance.getEntriesByType('resource').map(entry => entry.name);
   seen.fetched = entries.filter(name => !name.startsWith('data:'));
   const out = document.createElement('pre');
@@ -87,7 +87,9 @@ def look_at(page: Path, folder: Path, *, width: int = 1400, is_dark: bool = Fals
     browser = find_browser()
     assert browser is not None
     probed = folder / f"probed-{width}-{is_dark}.html"
-    probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
+    # No window of Chromium's is narrower than 500 px, but a page may be.
+    narrow = f"<style>html {{ width: {width}px }}</style>"
+    probed.write_text(page.read_text().replace("</head>", narrow + "</head>").replace("</body>", PROBE + "</body>"))
     done = subprocess.run(
         [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",

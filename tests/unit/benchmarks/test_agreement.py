@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.agreement import AGREE, ALLOWED, DISAGREE, UNDECIDED, Round, compare, conclude
+from benchmarks.agreement_verdict import AGREE, ALLOWED, DISAGREE, UNDECIDED, Round, compare, conclude
 from benchmarks.independent import cpu_s, cut
 
 
