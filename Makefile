@@ -10,6 +10,8 @@ PORT ?= 50051
 MINUTES ?= 60
 STUBS := humanseg/v1
 RTX := 1.7.1.116
+# The nvidia-pytriton wheel, which carries the server, in an environment of its own (450 MB), shared by all checkouts.
+TRITON_HOME ?= $(HOME)/.cache/humanseg/triton
 TENSORRT_11 := 11.4.0.106
 TENSORRT_10 := 10.16.1.11
 
@@ -19,7 +21,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types format proto proto-check bench bench-baseline load fuzz soak image clean
+.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check format proto proto-check bench bench-baseline load fuzz soak image clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -82,6 +84,18 @@ rtx-check: build/rtx.stamp  ## build the shipped models with TensorRT-RTX, which
 
 trt-types: build/stubs.stamp  ## types of the TensorRT modules against NVIDIA's bindings of 11 and 10
 	$(BIN)/python -m pytest tests/types
+
+$(TRITON_HOME)/installed:
+	@echo "fetching Triton Inference Server (450 MB)"
+	@mkdir -p "$(TRITON_HOME)"
+	@$(PYTHON) -m venv "$(TRITON_HOME)/venv"
+	@"$(TRITON_HOME)/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'nvidia-pytriton==0.7.0' 'numpy<2' 'onnxruntime>=1.23'
+	@# The server looks for its Python stub beside the backend's library, and the one there is for another Python.
+	@cd "$$("$(TRITON_HOME)/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pytriton/tritonserver" && cp -f "python_backend_stubs/$$("$(TRITON_HOME)/venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')/triton_python_backend_stub" backends/python/ && chmod +x backends/python/triton_python_backend_stub
+	@touch "$@"
+
+triton-check: .venv/dev.stamp $(TRITON_HOME)/installed  ## the service before a real Triton Inference Server, on the CPU
+	TRITON_HOME="$(TRITON_HOME)" $(BIN)/python -m pytest tests/triton tests/contract -m "slow or not slow" -k "triton"
 
 format: .venv/dev.stamp  ## put the code into form
 	$(BIN)/ruff format .

@@ -6,6 +6,7 @@ that none goes out is tested. Photos are frames of the committed clip.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from engines.runner import BatchError, EngineFailedError, EngineUnavailableError
 from humanseg.video import read_rgb
 from humanseg.vision.letterbox import letterbox
 from support.models import LANDSCAPE, UPRIGHT, write_red_model
+from support.triton import running_triton_with, why_no_triton
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEDIUM = ROOT / "engines" / "models" / "medium.onnx"
@@ -54,6 +56,8 @@ BARS = {"openvino-bf16": HALF, "tensorrt": HALF, "tensorrt-rtx": HALF}
 
 def why_not_here(engine: str) -> str | None:
     """What an engine lacks on this machine; None: it runs."""
+    if ENGINES[engine].is_remote:
+        return why_no_triton()
     with TemporaryDirectory() as folder:
         try:
             model = write_red_model(Path(folder) / "red.onnx")
@@ -81,8 +85,18 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def opened(engine: str, path: Path, factory: pytest.TempPathFactory) -> Runner:
-    """Open a model, and build it before for an engine that runs what was built."""
+@pytest.fixture(scope="module")
+def servers() -> Iterator[ExitStack]:
+    """What was started for engines that leave the models to others; ends with the module."""
+    with ExitStack() as started:
+        yield started
+
+
+def opened(engine: str, path: Path, factory: pytest.TempPathFactory, servers: ExitStack) -> Runner:
+    """Open a model; before it, build it or start a server that has it, for an engine that runs what others made."""
+    if ENGINES[engine].is_remote:
+        triton = servers.enter_context(running_triton_with(path, "--max-batch", str(MAX_BATCH)))
+        return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, servers=triton.servers)
     plans = factory.mktemp("plans")
     try:
         return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, plans=plans)
@@ -100,15 +114,15 @@ def bars(engine: str) -> Bars:
 
 
 @pytest.fixture(scope="module")
-def runner(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    runner = opened(engine, write_red_model(tmp_path_factory.mktemp("models") / "red.onnx"), tmp_path_factory)
+def runner(engine: str, tmp_path_factory: pytest.TempPathFactory, servers: ExitStack) -> Iterator[Runner]:
+    runner = opened(engine, write_red_model(tmp_path_factory.mktemp("models") / "red.onnx"), tmp_path_factory, servers)
     yield runner
     runner.close()
 
 
 @pytest.fixture(scope="module")
-def medium(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    runner = opened(engine, MEDIUM, tmp_path_factory)
+def medium(engine: str, tmp_path_factory: pytest.TempPathFactory, servers: ExitStack) -> Iterator[Runner]:
+    runner = opened(engine, MEDIUM, tmp_path_factory, servers)
     yield runner
     runner.close()
 
@@ -228,11 +242,16 @@ def test_another_dtype_is_refused_and_not_converted(runner: Runner, dtype: str) 
 
 @pytest.mark.parametrize(("divisor", "text"), [(0.0, "nan"), (1.0, "values from 0 to 255"), (-255.0, "from -1 to")])
 def test_what_is_no_alpha_does_not_pass_for_a_mask(
-    engine: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, divisor: float, text: str
+    engine: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    servers: ExitStack,
+    divisor: float,
+    text: str,
 ) -> None:
     if ENGINES[engine].takes_plans:
         pytest.skip("the builder may refuse such a model")
-    runner = opened(engine, write_red_model(tmp_path / "odd.onnx", divisor=divisor), tmp_path_factory)
+    runner = opened(engine, write_red_model(tmp_path / "odd.onnx", divisor=divisor), tmp_path_factory, servers)
     batch = np.zeros((1, *LANDSCAPE.shape, 3), np.uint8)
     batch[0, 0, 0] = 255
     with pytest.raises(EngineFailedError, match=text):
@@ -245,8 +264,10 @@ def test_opening_a_model_leaves_the_arithmetic_of_the_process_alone(runner: Runn
     assert np.array([1e-40], np.float32)[0] * np.float32(0.5) > 0
 
 
-def test_closed_is_closed(engine: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    runner = opened(engine, write_red_model(tmp_path / "red.onnx"), tmp_path_factory)
+def test_closed_is_closed(
+    engine: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, servers: ExitStack
+) -> None:
+    runner = opened(engine, write_red_model(tmp_path / "red.onnx"), tmp_path_factory, servers)
     runner.close()
     runner.close()
     with pytest.raises(EngineFailedError, match="is closed"):
@@ -254,10 +275,10 @@ def test_closed_is_closed(engine: str, tmp_path: Path, tmp_path_factory: pytest.
 
 
 def test_closing_while_others_run(
-    engine: str, bars: Bars, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    engine: str, bars: Bars, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, servers: ExitStack
 ) -> None:
     """What is under way ends with its mask, what comes later with the one error; nothing hangs, nothing dies."""
-    runner = opened(engine, write_red_model(tmp_path / "red.onnx"), tmp_path_factory)
+    runner = opened(engine, write_red_model(tmp_path / "red.onnx"), tmp_path_factory, servers)
     batch = pictures(MAX_BATCH)
 
     def run_until_closed() -> int:
