@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+
 from humanseg.client import SegmentationClient
 from humanseg.vision.arrays import Size
 from service.unix_socket import address_of
@@ -38,6 +40,10 @@ async def test_a_stream_over_the_socket_gets_the_masks_that_tcp_gives(models_fol
         assert f"event=socket_ready path={path}" in server.log()
         assert await mask_over(address_of(path)) == await mask_over(server.target)
         assert "peer=unix:" in server.log()
+        photo, out = tmp_path / "photo.png", tmp_path / "masks"
+        cv2.imwrite(str(photo), red_gradient(*SIZE))
+        done = command("humanseg.segment", "--target", address_of(path), "--out", str(out), str(photo))
+        assert (done.returncode, len(list(out.iterdir()))) == (0, 1), done.stderr
         server.terminate()
         assert server.wait() == 0
     assert not path.exists()
