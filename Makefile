@@ -95,7 +95,7 @@ $(TRITON_HOME)/installed:
 	@touch "$@"
 
 triton-check: .venv/dev.stamp $(TRITON_HOME)/installed  ## the service before a real Triton Inference Server, on the CPU
-	TRITON_HOME="$(TRITON_HOME)" $(BIN)/python -m pytest tests/triton tests/contract -m "slow or not slow" -k "triton"
+	TRITON_HOME="$(TRITON_HOME)" $(BIN)/python -m pytest tests/triton_server tests/contract -m "slow or not slow" -k "triton"
 
 format: .venv/dev.stamp  ## put the code into form
 	$(BIN)/ruff format .

@@ -1,6 +1,6 @@
 """A small server that speaks Triton's protocol and runs the red model by formula, with faults as data.
 
-In the test's own process, so that a call can be held up and let go at will. The real Triton is in tests/triton.
+In the test's own process, so that a call can be held up and let go at will. The real Triton is in tests/triton_server.
 """
 
 import threading
