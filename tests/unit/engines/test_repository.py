@@ -1,4 +1,4 @@
-"""`python -m engines.repository`: what Triton is given, and what is refused. That Triton takes it: tests/triton_server."""
+"""`python -m engines.repository`: what Triton is given, and what is refused; that it takes it: tests/triton_server."""
 
 import hashlib
 import subprocess
