@@ -13,7 +13,7 @@ from service.metrics import ServiceMetrics
 #: A frame with its stages is about ten spans of some 2 KB.
 MAX_WAITING = 4096
 MAX_BATCH = 512
-SEND_INTERVAL_S = 1.0
+SEND_INTERVAL_S = 2.0
 #: How long the end of the process may wait for what is left, and then for the try that was broken off.
 CLOSE_TIMEOUT_S = 2.0
 BREAK_OFF_TIMEOUT_S = 1.0
