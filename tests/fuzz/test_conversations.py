@@ -2,13 +2,16 @@
 
 import os
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
 from humanseg.options import Estimates, FramePolicy, TemporalFusion
+from humanseg.vision.composite_planes import Blur
 from humanseg.vision.orientation import Rotation
+from service.compositing import BackgroundImage, RequestedComposite, Transparent
 from service.stream_protocol import (
     BACKLOG_LIMIT,
     ESTIMATES_IN_A_ROW,
@@ -29,6 +32,21 @@ from service.stream_protocol import (
 )
 from unit.service.test_stream_protocol import LIMITS, Models
 
+IMAGE_IDS = st.sampled_from(["wall", "sea", "hill", "sky", "one more", "", "\n", "x" * 65])
+IMAGES = st.builds(BackgroundImage, IMAGE_IDS, st.just(np.zeros((2, 2, 3), np.uint8)))
+COMPOSITES = st.builds(
+    RequestedComposite,
+    background=st.one_of(
+        st.none(),
+        st.builds(Blur, st.floats()),
+        st.tuples(*[st.integers(0, 300)] * 3),
+        IMAGE_IDS,
+        st.builds(Transparent),
+    ),
+    picture_format=st.sampled_from([None, *PixelFormat]),
+    jpeg_quality=st.sampled_from([0, 0, 80, 101]),
+    softness_percent=st.sampled_from([0, 0, 1, 2**32 - 1]),
+)
 SIDES = st.sampled_from([0, 1, 2, 3, 8, 4096, 4097, 2**32 - 1])
 CONFIGS = st.builds(
     RequestedConfig,
@@ -46,6 +64,7 @@ CONFIGS = st.builds(
     label=st.text(max_size=70),
     estimates=st.sampled_from([None, *Estimates]),
     frame_deadline_ns=st.one_of(st.none(), st.integers(-(2**63), 2**63)),
+    composite=st.none() | COMPOSITES,
 )
 GOOD_CONFIGS = st.builds(
     RequestedConfig,
@@ -53,6 +72,12 @@ GOOD_CONFIGS = st.builds(
     height=st.just(2),
     policy=st.sampled_from([None, *FramePolicy]),
     estimates=st.sampled_from([None, *Estimates]),
+)
+GOOD_COMPOSITES = st.builds(
+    RequestedConfig,
+    width=st.just(2),
+    height=st.just(2),
+    composite=st.builds(RequestedComposite, st.sampled_from([Blur(), (1, 2, 3), Transparent(), "wall"])),
 )
 FRAMES = st.builds(
     ReceivedFrame,
@@ -75,6 +100,8 @@ STEPS = st.lists(
     st.one_of(
         CONFIGS,
         GOOD_CONFIGS,
+        GOOD_COMPOSITES,
+        IMAGES,
         FRAMES,
         GROWING_FRAMES,
         GROWING_FRAMES,
@@ -86,7 +113,9 @@ STEPS = st.lists(
 
 @settings(max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "300")), deadline=None)
 @given(st.booleans(), STEPS)
-def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfig | ReceivedFrame | str]) -> None:
+def test_any_conversation_ends_well(
+    open_first: bool, steps: list[RequestedConfig | ReceivedFrame | BackgroundImage | str]
+) -> None:
     protocol = StreamProtocol(Models(), LIMITS)
     accepted: list[int] = []
     answered: list[int] = []
@@ -103,6 +132,7 @@ def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfi
             asked_for = entry.frame.config.estimates is Estimates.SUPERSEDED
             assert asked_for or (entry.is_skipped and was_degraded), "nobody asked for it"
             assert entry.frame.config.policy is FramePolicy.NEWEST
+            assert entry.is_skipped or entry.frame.config.composite is None, "no picture is made of an estimate"
             estimates_in_a_row += 1
             assert estimates_in_a_row <= ESTIMATES_IN_A_ROW
         elif isinstance(entry, FrameEntry | DropEntry):
@@ -128,6 +158,8 @@ def test_any_conversation_ends_well(open_first: bool, steps: list[RequestedConfi
                 if isinstance(step, RequestedConfig):
                     protocol.receive_config(step)
                     configs_due += 1
+                elif isinstance(step, BackgroundImage):
+                    protocol.receive_image(step)
                 elif isinstance(step, ReceivedFrame):
                     sent = step
                     if step.frame_id < 0:

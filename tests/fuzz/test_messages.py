@@ -20,12 +20,14 @@ CASES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "10000"))
 def message(pick: random.Random, frame_id: int) -> bytes:
     """One that makes sense, most of the time."""
     if pick.random() < 0.2:
+        blur = pb.Composite.Blur(radius_percent=pick.choice([0, 5, 99]))
         config = pb.SessionConfig(
             model=pick.choice(["", "medium", "large", "huge"]), width=pick.choice([2, 2, 2, 0, 2**32 - 1]), height=2,
             pixel_format=pick.choice([0, 1, 3, 5, 6]), frame_policy=pick.choice([0, 1, 2]),
             estimates=pick.choice([0, 1, 2]), session_label=pick.choice(["", "me", "\n"]),
             resume_token=pick.choice([b"", b"", b"token"]),
             resume_interval=Duration(seconds=pick.choice([0, 0, 1, -1, 2**62]), nanos=pick.choice([0, -5])),
+            composite=pick.choice([None, None, pb.Composite(), pb.Composite(blur=blur)]),
         )  # fmt: skip
         return pb.StreamSegmentRequest(config=config).SerializeToString()
     frame = pb.Frame(

@@ -112,6 +112,15 @@ def test_a_joined_response_is_read_as_if_protobuf_had_written_it(
     assert pb.StreamSegmentResponse.FromString(data) == pb.StreamSegmentResponse(result=result)
 
 
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(RESULTS, st.binary(max_size=300) | st.integers(0, 70_000).map(bytes))
+def test_a_finished_picture_is_joined_as_protobuf_would_write_it(result: pb.FrameResult, picture: bytes) -> None:
+    result.outcome = pb.FRAME_OUTCOME_PICTURE
+    data = join_response(CutResponse(pb.StreamSegmentResponse(result=result), picture))
+    result.picture = picture
+    assert pb.StreamSegmentResponse.FromString(data) == pb.StreamSegmentResponse(result=result)
+
+
 @given(st.integers(0, 10**6))
 def test_a_response_without_a_mask_is_protobufs_own(milliseconds: int) -> None:
     notice = pb.Notice(reason=pb.NOTICE_REASON_DRAINING)
