@@ -3,6 +3,7 @@
 import platform
 import socket
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -220,8 +221,8 @@ class SupervisorMetrics:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a new stream finds a worker."""
-        return bool(self._ports) and not self._is_stopping
+        """Whether a new stream finds a worker that takes it; they are asked now, on the thread of the endpoint."""
+        return not self._is_stopping and any(_says_ready(port) for port in list(self._ports.values()))
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known before the workers are asked."""
@@ -248,6 +249,17 @@ class SupervisorMetrics:
                 for sample in family.samples:
                     merged.add_sample(sample.name, {**sample.labels, "worker": str(index)}, sample.value)
         return families.values()
+
+
+def _says_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=WORKER_TIMEOUT_S):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+    except OSError:  # it just ended, or hangs: another one may serve
+        pass
+    return False
 
 
 class MetricsEndpoint(AbstractContextManager["MetricsEndpoint"]):

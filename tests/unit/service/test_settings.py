@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from engines.remote import RemoteServers
 from service.settings import Settings, SettingsError, build_parser, load_settings
 
 
@@ -45,6 +46,18 @@ def test_all_complaints_come_together_and_name_value_and_what_is_allowed() -> No
 def test_a_bad_command_line_is_refused(arguments: list[str]) -> None:
     with pytest.raises(SettingsError):
         load_settings(arguments, {})
+
+
+def test_triton_and_its_addresses_belong_together() -> None:
+    settings = load_settings(["--engine", "triton"], {"HUMANSEG_TRITON": "a:1,b:2", "HUMANSEG_TRITON_TIMEOUT_S": "0.5"})
+    assert settings.triton_servers == RemoteServers(("a:1", "b:2"), 0.5)
+    assert Settings.from_plain(settings.to_plain()).triton_servers == settings.triton_servers
+    assert load_settings([], {}).triton_servers is None
+    for arguments in (["--engine", "triton"], ["--triton", "a:1"]):
+        with pytest.raises(SettingsError, match="--engine triton and --triton HOST:PORT belong together"):
+            load_settings(arguments, {})
+    with pytest.raises(SettingsError, match="--triton: address 'b' is not HOST:PORT, for example"):
+        load_settings(["--engine", "triton", "--triton", "a:1,b"], {})
 
 
 def test_an_abbreviated_flag_is_not_guessed() -> None:

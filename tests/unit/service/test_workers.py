@@ -2,11 +2,12 @@
 
 import json
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from service.metrics import SupervisorMetrics
+from service.metrics import MetricsEndpoint, ServiceMetrics, SupervisorMetrics
 from service.server import ListenError
 from service.settings import Settings
 from service.workers import LONGEST_DELAY_S, reserve_port, restart_delay_s, worker_settings
@@ -31,16 +32,23 @@ def test_settings_travel_to_another_process_as_they_are() -> None:
     assert Settings.from_plain(json.loads(json.dumps(settings.to_plain()))) == settings
 
 
-def test_it_is_ready_while_a_worker_is_and_nothing_stops() -> None:
-    metrics = SupervisorMetrics(2)
-    assert not metrics.is_ready
-    metrics.worker_is_ready(1, 1234)
-    assert metrics.is_ready
-    metrics.worker_is_gone(1)
-    assert not metrics.is_ready
-    metrics.worker_is_ready(0, 1235)
-    metrics.stop()
-    assert not metrics.is_ready
+def test_it_is_ready_while_a_worker_says_so_and_nothing_stops() -> None:
+    metrics, workers = SupervisorMetrics(2), [ServiceMetrics(), ServiceMetrics()]
+    with ExitStack() as stack:
+        endpoints = [stack.enter_context(MetricsEndpoint(one, "127.0.0.1", 0)) for one in workers]
+        assert not metrics.is_ready
+        metrics.worker_is_ready(1, endpoints[1].port)
+        assert not metrics.is_ready, "it is there, and has no engine"
+        workers[1].set_ready(True)
+        assert metrics.is_ready
+        metrics.worker_is_gone(1)
+        assert not metrics.is_ready
+        workers[0].set_ready(True)
+        metrics.worker_is_ready(0, endpoints[0].port)
+        metrics.worker_is_ready(1, 1)  # it just ended
+        assert metrics.is_ready
+        metrics.stop()
+        assert not metrics.is_ready
 
 
 def test_a_port_that_is_reserved_can_be_shared_by_those_who_mean_to() -> None:
