@@ -4,7 +4,9 @@ Pure layout: what the numbers in the planes mean as colors is the business of `h
 """
 
 import enum
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +41,11 @@ class PixelFormat(enum.Enum):
         return self in (PixelFormat.JPEG, PixelFormat.PNG)
 
 
+#: Layouts and geometries that are kept: a stream asks for the same ones with every frame.
+KEPT_LAYOUTS = 256
+
+
+@lru_cache(KEPT_LAYOUTS)
 def plane_shapes(pixel_format: PixelFormat, size: Size) -> tuple[tuple[int, ...], ...]:
     """Array shapes of a raw frame's planes, in the order they lie in the bytes; chroma of odd sizes is rounded up.
 
@@ -60,6 +67,7 @@ def plane_shapes(pixel_format: PixelFormat, size: Size) -> tuple[tuple[int, ...]
             raise FrameError(f"{pixel_format.name} has no planes; decode it first (humanseg.vision.decode)")
 
 
+@lru_cache(KEPT_LAYOUTS)
 def frame_bytes(pixel_format: PixelFormat, size: Size) -> int:
     """Number of bytes of a packed raw frame.
 
@@ -67,13 +75,7 @@ def frame_bytes(pixel_format: PixelFormat, size: Size) -> int:
         FrameError: the format is compressed, or a side is not positive.
     """
     # Python integers: a declared size of 4 billion pixels must not wrap round on its way to the limit check.
-    total = 0
-    for shape in plane_shapes(pixel_format, size):
-        count = 1
-        for side in shape:
-            count *= side
-        total += count
-    return total
+    return sum(math.prod(shape) for shape in plane_shapes(pixel_format, size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def view_frame(picture: bytes | bytearray | memoryview, pixel_format: PixelForma
     planes = []
     start = 0
     for shape in shapes:
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         planes.append(flat[start : start + count].reshape(shape))
         start += count
     return RawFrame(size, pixel_format, tuple(planes))

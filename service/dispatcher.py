@@ -11,7 +11,6 @@ who is cancelled leaves the others of its batch alone (a well-known server leave
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +24,7 @@ from service.pipeline import EncodedMask, FusionMemory, PictureTask, Prepared, f
 from service.scheduling import Lane, Urgency, choose_batch
 from service.stages import StageClock
 from service.stream_protocol import SizeLimits
+from service.worker_threads import WorkerThreads
 
 
 class DispatcherClosed(Exception):
@@ -63,7 +63,8 @@ class Dispatcher:
         self._preferred: Mapping[str, int] = catalog.preferred_batches
         self._run_times = RunTimes(catalog.first_run_ns)
         self._free_threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+        self._pool: WorkerThreads[list[_Job]] = WorkerThreads(threads, "engine", self._work)
+        self._observe_batch: dict[str, Callable[[float], None]] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
@@ -126,7 +127,7 @@ class Dispatcher:
         for job in self._waiting:
             _resolve(job.future, DispatcherClosed("the server stops"))
         self._waiting.clear()
-        self._pool.shutdown(wait=True)
+        self._pool.shutdown()
 
     def _start_batches(self) -> None:
         while self._free_threads and self._waiting:
@@ -143,7 +144,7 @@ class Dispatcher:
     def _start(self, jobs: list[_Job]) -> None:
         self._free_threads -= 1
         try:
-            self._pool.submit(self._work, jobs)
+            self._pool.submit(jobs)
         except RuntimeError as error:  # the system has no thread for the pool
             self._free_threads += 1
             for job in jobs:
@@ -153,15 +154,20 @@ class Dispatcher:
         """One batch on a worker thread; whatever happens, every job gets an outcome."""
         began_ns = time.monotonic_ns()
         try:
-            _run_jobs(
-                jobs, self._limits, self._run_times, self._metrics.batch_frames.labels(jobs[0].lane.model).observe
-            )
+            _run_jobs(jobs, self._limits, self._run_times, self._batch_observer(jobs[0].lane.model))
         except BaseException as error:  # the border of the worker: no job may stay unanswered, whatever it was
             for job in jobs:
                 job.outcome = job.outcome or error
         # On a loop that is closed already nobody waits for the outcome any more.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._batch_done, jobs, time.monotonic_ns() - began_ns)
+
+    def _batch_observer(self, model: str) -> Callable[[float], None]:
+        """Found once a model: looking a label up takes longer than the count itself."""
+        observe = self._observe_batch.get(model)
+        if observe is None:
+            observe = self._observe_batch[model] = self._metrics.batch_frames.labels(model).observe
+        return observe
 
     def _batch_done(self, jobs: list[_Job], took_ns: int) -> None:
         self._free_threads += 1

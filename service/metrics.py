@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 import humanseg
 from engines.runner import RunnerInfo
+from service.histograms import DurationCounter, DurationHistogram
 from service.stages import STAGES, StageClock
 
 if TYPE_CHECKING:
@@ -34,28 +35,29 @@ BATCH_EDGES = (1, 2, 4, 8, 16, 32)
 
 
 class ServiceMetrics:
-    """The metrics of one server process, in a registry of their own."""
+    """The metrics of one server process, in a registry of their own. Frames are counted on one thread, the loop's."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        stage_seconds = Histogram(
+        stage_seconds = DurationHistogram(
             "humanseg_stage_seconds",
             "Time of a frame in a stage; total runs from arrival to the answer being ready",
-            ["stage"],
-            buckets=STAGE_EDGES_S,
-            registry=self.registry,
+            STAGE_EDGES_S,
+            self.registry,
+            label="stage",
+            values=STAGES,
         )
-        stage_cpu = Counter(
+        self._stage_cpu = DurationCounter(
             "humanseg_stage_cpu_seconds",
             "CPU time of the thread that ran a stage",
-            ["stage"],
-            registry=self.registry,
+            self.registry,
+            label="stage",
+            values=STAGES,
         )
-        self._stage_seconds = {stage: stage_seconds.labels(stage) for stage in STAGES}
-        self._stage_cpu = {stage: stage_cpu.labels(stage) for stage in STAGES}
+        self._stage_seconds = {stage: stage_seconds.series(stage) for stage in STAGES}
         self._frames = Counter("humanseg_frames", "Frames answered", ["outcome", "reason"], registry=self.registry)
         self._masks = self._frames.labels("mask", "")
         self._estimates = self._frames.labels("estimate", "")
@@ -82,10 +84,10 @@ class ServiceMetrics:
             buckets=STAGE_EDGES_S,
             registry=self.registry,
         )
-        self.write_seconds = Histogram(
+        self.write_seconds = DurationHistogram(
             "humanseg_write_seconds", "How long an answer took to be handed to gRPC; grows where clients read slowly",
-            buckets=STAGE_EDGES_S, registry=self.registry,
-        )  # fmt: skip
+            STAGE_EDGES_S, self.registry,
+        ).series()  # fmt: skip
         self.batch_frames = Histogram(
             "humanseg_batch_frames", "Frames in a run of the engine", ["model"], buckets=BATCH_EDGES,
             registry=self.registry,
@@ -140,9 +142,9 @@ class ServiceMetrics:
     def observe_stages(self, clock: StageClock) -> None:
         """Put the times of one picture into the histograms; a stage that did not run is left out."""
         for stage, wall_ns in clock.wall_ns.items():
-            self._stage_seconds[stage].observe(wall_ns * 1e-9)
+            self._stage_seconds[stage].observe_ns(wall_ns)
         for stage, cpu_ns in clock.cpu_ns.items():
-            self._stage_cpu[stage].inc(cpu_ns * 1e-9)
+            self._stage_cpu.add_ns(stage, cpu_ns)
 
     def frame_dropped(self, reason: str) -> None:
         """Count a frame without a mask."""

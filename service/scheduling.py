@@ -89,14 +89,18 @@ def choose_batch(
         now_ns: on the clock of the urgencies.
     """
     alive = [position for position, item in enumerate(waiting) if not item.abandoned]
+    if len(alive) == 1:  # most often so, and then there is nothing to order
+        only = waiting[alive[0]]
+        is_late = only.urgency.is_late(now_ns, run_ns.get(only.lane.model, 0))
+        return Choice((), (alive[0],)) if is_late else Choice((alive[0],), ())
     late = tuple(
         position
         for position in alive
         if waiting[position].urgency.is_late(now_ns, run_ns.get(waiting[position].lane.model, 0))
     )
-    is_late = set(late)
+    too_late = set(late)
     in_order = sorted(
-        (position for position in alive if position not in is_late),
+        (position for position in alive if position not in too_late),
         key=lambda position: _rank(waiting[position].urgency, now_ns),
     )
     if not in_order:

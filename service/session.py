@@ -330,7 +330,7 @@ class Session:
     async def _say(self, answer: Callable[[Answer], Awaitable[None]], reply: Answer) -> None:
         self._write_began_ns = time.monotonic_ns()
         await answer(reply)
-        self._metrics.write_seconds.observe((time.monotonic_ns() - self._write_began_ns) * 1e-9)
+        self._metrics.write_seconds.observe_ns(time.monotonic_ns() - self._write_began_ns)
         self._write_began_ns = None
 
     async def _accept(self, entry: ConfigEntry) -> AcceptAnswer:

@@ -66,9 +66,8 @@ def cut_request(data: bytes) -> CutRequest:
 
 def join_response(response: CutResponse) -> bytes:
     """Serialize a response, its mask last: the order of fields means nothing to a reader."""
-    small = response.message.SerializeToString()
     if not response.mask:
-        return small
+        return response.message.SerializeToString()
     if response.message.WhichOneof("message") != "result":
         raise ValueError("a mask belongs to a result, and this response holds none")
     result = response.message.result.SerializeToString()

@@ -17,67 +17,67 @@ cv2.setNumThreads(1)
 
 def resize_area(array: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """Shrink by averaging (INTER_AREA); (H, W) or (H, W, C) uint8."""
-    return cast(NDArray[np.uint8], cv2.resize(array, size, interpolation=cv2.INTER_AREA))
+    return cast("NDArray[np.uint8]", cv2.resize(array, size, interpolation=cv2.INTER_AREA))
 
 
 def resize_linear(array: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """Bilinear, half-pixel centers; (H, W) or (H, W, C) uint8."""
-    return cast(NDArray[np.uint8], cv2.resize(array, size, interpolation=cv2.INTER_LINEAR))
+    return cast("NDArray[np.uint8]", cv2.resize(array, size, interpolation=cv2.INTER_LINEAR))
 
 
 def resize_cubic(array: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """Bicubic, half-pixel centers, saturating at 0 and 255; (H, W) or (H, W, C) uint8."""
-    return cast(NDArray[np.uint8], cv2.resize(array, size, interpolation=cv2.INTER_CUBIC))
+    return cast("NDArray[np.uint8]", cv2.resize(array, size, interpolation=cv2.INTER_CUBIC))
 
 
 def resize_area_f32(array: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
     """Shrink by averaging; (H, W) float32."""
-    return cast(NDArray[np.float32], cv2.resize(array, size, interpolation=cv2.INTER_AREA))
+    return cast("NDArray[np.float32]", cv2.resize(array, size, interpolation=cv2.INTER_AREA))
 
 
 def resize_linear_f32(array: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
     """Bilinear, half-pixel centers; (H, W) float32."""
-    return cast(NDArray[np.float32], cv2.resize(array, size, interpolation=cv2.INTER_LINEAR))
+    return cast("NDArray[np.float32]", cv2.resize(array, size, interpolation=cv2.INTER_LINEAR))
 
 
 def resize_cubic_f32(array: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
     """Bicubic, half-pixel centers; may overshoot the input's range, so clip; (H, W) float32."""
-    return cast(NDArray[np.float32], cv2.resize(array, size, interpolation=cv2.INTER_CUBIC))
+    return cast("NDArray[np.float32]", cv2.resize(array, size, interpolation=cv2.INTER_CUBIC))
 
 
 def rgb_to_gray(picture_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """BT.601 luma of an (H, W, 3) RGB picture, full range."""
-    return cast(NDArray[np.uint8], cv2.cvtColor(picture_rgb, cv2.COLOR_RGB2GRAY))
+    return cast("NDArray[np.uint8]", cv2.cvtColor(picture_rgb, cv2.COLOR_RGB2GRAY))
 
 
 def swap_rb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGB to BGR and back, as a contiguous copy."""
-    return cast(NDArray[np.uint8], cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    return cast("NDArray[np.uint8]", cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
 def scale_to_u8(array: NDArray[np.float32], scale: float, offset: float = 0.0) -> NDArray[np.uint8]:
     """``round(|array * scale + offset|)`` saturated to 0..255, in one pass; float32 of any shape."""
-    return cast(NDArray[np.uint8], cv2.convertScaleAbs(array, alpha=scale, beta=offset))
+    return cast("NDArray[np.uint8]", cv2.convertScaleAbs(array, alpha=scale, beta=offset))
 
 
 def merge(*planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Interleave (H, W) uint8 planes to (H, W, C)."""
-    return cast(NDArray[np.uint8], cv2.merge(planes))
+    return cast("NDArray[np.uint8]", cv2.merge(planes))
 
 
 def channel(array: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
     """One channel of (H, W, C) uint8 as a contiguous (H, W)."""
-    return cast(NDArray[np.uint8], cv2.extractChannel(array, index))
+    return cast("NDArray[np.uint8]", cv2.extractChannel(array, index))
 
 
 def affine_channels(array: NDArray[np.uint8], matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
     """``matrix[:, :C] @ pixel + matrix[:, C]`` per pixel, rounded and saturated; (H, W, C) uint8 to (H, W, rows)."""
-    return cast(NDArray[np.uint8], cv2.transform(array, matrix))
+    return cast("NDArray[np.uint8]", cv2.transform(array, matrix))
 
 
 def nv12_to_rgb(plane_y: NDArray[np.uint8], plane_uv: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Y (H, W) and UV (H/2, W/2, 2), BT.601 limited, even sizes only, to (H, W, 3) RGB."""
-    return cast(NDArray[np.uint8], cv2.cvtColorTwoPlane(plane_y, plane_uv, cv2.COLOR_YUV2RGB_NV12))
+    return cast("NDArray[np.uint8]", cv2.cvtColorTwoPlane(plane_y, plane_uv, cv2.COLOR_YUV2RGB_NV12))
 
 
 def pad_to_even(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -85,13 +85,13 @@ def pad_to_even(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     down, right = array.shape[0] % 2, array.shape[1] % 2
     if not (down or right):
         return array
-    return cast(NDArray[np.uint8], cv2.copyMakeBorder(array, 0, down, 0, right, cv2.BORDER_REPLICATE))
+    return cast("NDArray[np.uint8]", cv2.copyMakeBorder(array, 0, down, 0, right, cv2.BORDER_REPLICATE))
 
 
 def decode_rgb(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """The picture in the bytes of a file as (H, W, 3) uint8 RGB, not turned, without transparency; None if broken."""
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    return cast(NDArray[np.uint8] | None, cv2.imdecode(file, flags))
+    return cast("NDArray[np.uint8] | None", cv2.imdecode(file, flags))
 
 
 def channel_f32_into(target: NDArray[np.float32], array: NDArray[np.float32], index: int) -> None:
@@ -108,7 +108,7 @@ def scale_add(array: NDArray[np.float32], scale: float, offset: float) -> NDArra
 
 def exp_f32(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """e to the power of each value, float32; four times as fast as numpy's."""
-    return cast(NDArray[np.float32], cv2.exp(array))
+    return cast("NDArray[np.float32]", cv2.exp(array))
 
 
 def mean(array: NDArray[np.float32]) -> float:
@@ -118,12 +118,12 @@ def mean(array: NDArray[np.float32]) -> float:
 
 def box3_f32(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of each 3x3 neighborhood, mirrored at the border; (H, W) float32."""
-    return cast(NDArray[np.float32], cv2.blur(array, (3, 3)))
+    return cast("NDArray[np.float32]", cv2.blur(array, (3, 3)))
 
 
 def gauss3_f32(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """3x3 Gaussian (1, 2, 1) / 4 both ways, mirrored at the border; (H, W) float32."""
-    return cast(NDArray[np.float32], cv2.GaussianBlur(array, (3, 3), 0))
+    return cast("NDArray[np.float32]", cv2.GaussianBlur(array, (3, 3), 0))
 
 
 def remap_f32(
@@ -134,7 +134,7 @@ def remap_f32(
     Two maps and not one of two channels: with that one, OpenCV 5.0.0 answers garbage for all but two channels.
     """
     remapped = cv2.remap(array, source_x, source_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cast(NDArray[np.float32], remapped)
+    return cast("NDArray[np.float32]", remapped)
 
 
 def remap_f32_into(
@@ -157,7 +157,7 @@ def dis_flow(gray: NDArray[np.uint8], gray_to: NDArray[np.uint8], finest_scale: 
     dis.setFinestScale(finest_scale)
     # The third argument must not have the flow's size: OpenCV would take what is in it for a first guess, and with an
     # uninitialized array the answer differed from call to call, or the process died.
-    return cast(NDArray[np.float32], dis.calc(gray, gray_to, np.empty(0, np.float32)))
+    return cast("NDArray[np.float32]", dis.calc(gray, gray_to, np.empty(0, np.float32)))
 
 
 def warp_affine(
@@ -173,47 +173,47 @@ def warp_affine(
 
 def gauss(array: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
     """Gaussian blur of uint8, mirrored at the border."""
-    return cast(NDArray[np.uint8], cv2.GaussianBlur(array, (0, 0), sigma_px))
+    return cast("NDArray[np.uint8]", cv2.GaussianBlur(array, (0, 0), sigma_px))
 
 
 def box_f32(array: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
     """Mean of each neighborhood of ``side_px`` a side, mirrored at the border; (H, W[, C]) float32."""
-    return cast(NDArray[np.float32], cv2.blur(array, (side_px, side_px)))
+    return cast("NDArray[np.float32]", cv2.blur(array, (side_px, side_px)))
 
 
 def erode(array: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     """Least value of each square neighborhood of ``side_px`` a side."""
-    return cast(NDArray[np.uint8], cv2.erode(array, np.ones((side_px, side_px), np.uint8)))
+    return cast("NDArray[np.uint8]", cv2.erode(array, np.ones((side_px, side_px), np.uint8)))
 
 
 def dilate(array: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     """Greatest value of each square neighborhood of ``side_px`` a side."""
-    return cast(NDArray[np.uint8], cv2.dilate(array, np.ones((side_px, side_px), np.uint8)))
+    return cast("NDArray[np.uint8]", cv2.dilate(array, np.ones((side_px, side_px), np.uint8)))
 
 
 def threshold(array: NDArray[np.uint8], level: int) -> NDArray[np.uint8]:
     """255 where (H, W) uint8 is above ``level``, else 0."""
-    return cast(NDArray[np.uint8], cv2.threshold(array, level, 255, cv2.THRESH_BINARY)[1])
+    return cast("NDArray[np.uint8]", cv2.threshold(array, level, 255, cv2.THRESH_BINARY)[1])
 
 
 def histogram(array: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(256,) float32: how often each value occurs in (H, W) uint8."""
-    return cast(NDArray[np.float32], cv2.calcHist([array], [0], None, [256], [0, 256]).ravel())
+    return cast("NDArray[np.float32]", cv2.calcHist([array], [0], None, [256], [0, 256]).ravel())
 
 
 def look_up(picture: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Each value of (H, W, C) uint8 replaced by what the (256, C) uint8 table says for its channel."""
-    return cast(NDArray[np.uint8], cv2.LUT(picture, table[np.newaxis]))
+    return cast("NDArray[np.uint8]", cv2.LUT(picture, table[np.newaxis]))
 
 
 def look_up_f32(picture: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
     """Like `look_up`, with a (256, C) float32 table."""
-    return cast(NDArray[np.float32], cv2.LUT(picture, table[np.newaxis]))
+    return cast("NDArray[np.float32]", cv2.LUT(picture, table[np.newaxis]))
 
 
 def mix_channels_f32(picture: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     """``matrix @ pixel`` for each pixel of (H, W, C) float32."""
-    return cast(NDArray[np.float32], cv2.transform(picture, matrix))
+    return cast("NDArray[np.float32]", cv2.transform(picture, matrix))
 
 
 def mean_and_spread(
@@ -228,12 +228,12 @@ def mean_and_spread(
 def blend(front: NDArray[np.uint8], behind: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``front`` before ``behind``, both (H, W, 3) uint8, by an (H, W) uint8 alpha; rounded."""
     weight = alpha.astype(np.float32) * np.float32(1 / 255)
-    return cast(NDArray[np.uint8], cv2.blendLinear(front, behind, weight, np.float32(1) - weight))
+    return cast("NDArray[np.uint8]", cv2.blendLinear(front, behind, weight, np.float32(1) - weight))
 
 
 def distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Euclidean distance in pixels of each pixel to the nearest True one; (H, W), at least one of them True."""
-    return cast(NDArray[np.float32], cv2.distanceTransform(np.uint8(1) - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    return cast("NDArray[np.float32]", cv2.distanceTransform(np.uint8(1) - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 
 def parts(mask: NDArray[np.bool_]) -> list[int]:
@@ -245,24 +245,24 @@ def parts(mask: NDArray[np.bool_]) -> list[int]:
 
 def filter2d(array: NDArray[np.uint8], kernel: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Correlate uint8 with a small kernel, mirrored at the border."""
-    return cast(NDArray[np.uint8], cv2.filter2D(array, -1, kernel))
+    return cast("NDArray[np.uint8]", cv2.filter2D(array, -1, kernel))
 
 
 def jpeg_round_trip(picture_rgb: NDArray[np.uint8], quality_percent: int) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB with the marks that JPEG of that quality leaves, chroma halved."""
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality_percent]
     _, file = cv2.imencode(".jpg", cv2.cvtColor(picture_rgb, cv2.COLOR_RGB2BGR), flags)
-    return cast(NDArray[np.uint8], cv2.imdecode(file, cv2.IMREAD_COLOR_RGB))
+    return cast("NDArray[np.uint8]", cv2.imdecode(file, cv2.IMREAD_COLOR_RGB))
 
 
 def read_gray(file: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """The picture in the bytes of a file as (H, W) uint8; None if broken."""
-    return cast(NDArray[np.uint8] | None, cv2.imdecode(file, cv2.IMREAD_GRAYSCALE))
+    return cast("NDArray[np.uint8] | None", cv2.imdecode(file, cv2.IMREAD_GRAYSCALE))
 
 
 def gauss_f32(array: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     """Gaussian blur, mirrored at the border; (H, W[, C]) float32."""
-    return cast(NDArray[np.float32], cv2.GaussianBlur(array, (0, 0), sigma_px))
+    return cast("NDArray[np.float32]", cv2.GaussianBlur(array, (0, 0), sigma_px))
 
 
 def text_size(text: str, scale: float) -> Size:

@@ -7,12 +7,13 @@ production than it was trained on. The published PP-HumanSeg configs stretch ins
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.frames import FrameError, PixelFormat, RawFrame
+from humanseg.frames import KEPT_LAYOUTS, FrameError, PixelFormat, RawFrame
 from humanseg.vision import color, cv
 from humanseg.vision.arrays import Alpha, Alpha8, Picture, Plane, Size
 from humanseg.vision.orientation import Rotation, to_upright, upright_size
@@ -39,6 +40,7 @@ class Placement:
     height: int
 
     @classmethod
+    @lru_cache(KEPT_LAYOUTS)
     def fit(cls, picture: Size, canvas: Size) -> "Placement":
         """Place a picture centered at the largest scale that fits, growing it where it is smaller than the canvas.
 
@@ -70,6 +72,7 @@ class Placement:
         return array[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
+@lru_cache(KEPT_LAYOUTS)
 def choose_canvas(picture: Size, landscape: Size, upright: Size) -> Size:
     """Of a model's two input sizes the one on which the picture is larger; landscape where they are equal.
 
