@@ -114,7 +114,7 @@ class LocalServer(Target):
         self.exit_status: int | None = None
         self._arguments = list(arguments)
         self._cpus = None if cpus is None else read_cpus(cpus)
-        self._environment = {**MALLOC_ENVIRONMENT, **AS_ASKED_ENVIRONMENT, **os.environ, **(environment or {})}
+        self._extra_environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -137,23 +137,30 @@ class LocalServer(Target):
     ) -> None:
         self.stop()
 
+    def command(self) -> list[str]:
+        """What is started, without the further flags."""
+        # Flags win over HUMANSEG_* variables that a user has set: without these it could not be found.
+        return [
+            sys.executable, "-m", "service", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0",
+            "--log-format", "logfmt", "--log-level", "info",
+        ]  # fmt: skip
+
+    def environment(self) -> Mapping[str, str]:
+        """All variables that it gets."""
+        return {**MALLOC_ENVIRONMENT, **AS_ASKED_ENVIRONMENT, **os.environ, **self._extra_environment}
+
     def start(self) -> None:
         """Start it and wait until it is ready.
 
         Raises:
             TargetError: it ended or stayed silent; the log's tail is in the message.
         """
-        # Flags win over HUMANSEG_* variables that a user has set: without these it could not be found.
-        command = [
-            sys.executable, "-m", "service", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0",
-            "--log-format", "logfmt", "--log-level", "info",
-        ]  # fmt: skip
         with self.log_path.open("wb") as log, pinned(self._cpus):
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
             self._process = subprocess.Popen(
-                command + self._arguments,
+                self.command() + self._arguments,
                 cwd=ROOT,
-                env=self._environment,
+                env={**self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
