@@ -43,8 +43,8 @@ PICTURES = 30
 UNDER_WAY = 3
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.serving_cost", description=(__doc__ or "").split("\n\n")[0]
     )
@@ -58,6 +58,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sessions", type=_at_least_one, metavar="N", help="at saturation (default 2 a runner)")
     parser.add_argument("--server-cpus", metavar="LIST", help="CPUs of the servers and the engine, as 0,2-3")
     parser.add_argument("--out", type=Path, default=Path("out/serving-cost"), metavar="DIR")
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = build_parser()
     options = parser.parse_args(arguments)
     if options.seconds <= 0 or options.warmup_s <= 0:
         parser.error(f"--seconds {options.seconds:g}, --warmup-s {options.warmup_s:g}: both must be above 0")

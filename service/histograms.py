@@ -4,11 +4,10 @@ A frame is counted in a dozen series. The client's take two locks and a walk ove
 these are written by one thread, so that a count is an addition, and read by whichever thread shows them.
 """
 
-import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -50,7 +49,7 @@ class DurationHistogram(Collector):
         self._labels = () if label is None else (label,)
         edges_ns = [round(edge_s * 1e9) for edge_s in edges_s]
         self._series = {value: Series(edges_ns) for value in values}
-        self._created_s = time.time()
+        self._created_s = _begin_s()
         registry.register(self)
 
     def series(self, value: str = "") -> Series:
@@ -71,7 +70,10 @@ class DurationHistogram(Collector):
                 count += in_bucket
                 buckets.append((edge, count))
             family.add_metric(labels, buckets, series.sum_ns / 1e9)
-            family.add_sample(f"{self._name}_created", dict(zip(self._labels, labels, strict=True)), self._created_s)
+            if self._created_s is not None:
+                family.add_sample(
+                    f"{self._name}_created", dict(zip(self._labels, labels, strict=True)), self._created_s
+                )
         return [family]
 
 
@@ -86,7 +88,7 @@ class DurationCounter(Collector):
         self._documentation = documentation
         self._label = label
         self._sums_ns = dict.fromkeys(values, 0)
-        self._created_s = time.time()
+        self._created_s = _begin_s()
         registry.register(self)
 
     def add_ns(self, value: str, took_ns: int) -> None:
@@ -103,3 +105,9 @@ class DurationCounter(Collector):
         for value, sum_ns in self._sums_ns.items():
             family.add_metric([value], sum_ns / 1e9, created=self._created_s)
         return [family]
+
+
+def _begin_s() -> float | None:
+    """What the client shows as the begin of a series that is made now; None where it is set to show none."""
+    (family,) = Counter("begin", "Never shown", registry=None).collect()
+    return next((sample.value for sample in family.samples if sample.name.endswith("_created")), None)
