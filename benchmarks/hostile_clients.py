@@ -123,7 +123,6 @@ class Crowd:
                 connects += 1
                 # From the number, never by adding up: no error grows, and what is late is made up for.
                 next_at = began + connects * gap_s
-                continue
             while self._dying and self._dying[0][0] <= now:
                 _, way, victim = self._dying.popleft()
                 end_call(way, victim)
@@ -131,6 +130,7 @@ class Crowd:
                 self._slow.popleft()[1].close()
                 self._begin_slow_reader()
             due = min(next_at, now + LONGEST_WAIT_S, self._dying[0][0] if self._dying else math.inf)
+            # Also where it is late: standard input must be heard however little CPU there is.
             for key, _ in self._selector.select(max(0.0, due - now)):
                 if key.data is None:
                     return time.monotonic() - began

@@ -6,6 +6,7 @@ loses memory on each read that is cancelled, so the watch ends the whole stream 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -47,8 +48,6 @@ from service.stream_protocol import (
     StreamProtocol,
 )
 
-#: How often the watch looks at the clock at least; a limit is kept to within this.
-WATCH_INTERVAL_S = 0.5
 #: By how much of it the greatest age of a stream is shortened at most, at random: streams that were opened together
 #: (after a rollout) would all come back together.
 AGE_SPREAD_RATIO = 0.1
@@ -64,6 +63,11 @@ class SessionTimeouts:
     max_age_s: float
     """0: for ever."""
     age_notice_s: float
+
+    @property
+    def shortest_s(self) -> float:
+        """No limit that begins from now on ends sooner than this: so long may the watch sleep."""
+        return min(self.config_s, self.idle_s, self.write_s)
 
     def draw_age_s(self) -> tuple[float, float] | None:
         """(age at which a new session is told, age at which it ends); None where it may live for ever."""
@@ -195,6 +199,7 @@ class Session:
         self._write_began_ns: int | None = None
         self._age_s = timeouts.draw_age_s()
         self._end: _End | None = None
+        self._end_is_news = asyncio.Event()
         self._ended = False
         self._engine_failure_logged = False
         self._hungry_since_ns: int | None = None
@@ -251,6 +256,7 @@ class Session:
         if self._end is not None and self._end.at_ns <= at_ns:
             return  # told already, and of an earlier end
         self._end = _End(at_ns, reason)
+        self._end_is_news.set()
         self._protocol.notify(notice, time_left_s)
         self._work_ready.set()
 
@@ -481,7 +487,8 @@ class Session:
     async def _watch(self) -> None:
         while True:
             now_ns = time.monotonic_ns()
-            remaining_s = [WATCH_INTERVAL_S]
+            # Hundreds of idle streams must cost nothing: it wakes up for the next limit, not by the clock.
+            remaining_s = [self._timeouts.shortest_s]
             for began_ns, limit_s, reason, what in self._limits_running():
                 left_s = limit_s - (now_ns - began_ns) * 1e-9
                 if left_s <= 0:
@@ -504,7 +511,10 @@ class Session:
                     self._room.set()
                 else:
                     remaining_s.append(left_s)
-            await asyncio.sleep(max(0.001, min(remaining_s)))
+            self._end_is_news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.001, min(remaining_s))):
+                    await self._end_is_news.wait()
 
     def _limits_running(self) -> list[tuple[int, float, Reason, str]]:
         """(began at, limit in seconds, reason, complaint) of each time limit that runs now."""
