@@ -6,12 +6,14 @@ something was lost; ERROR when someone must act.
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
 LOGGER = logging.getLogger("humanseg.service")
 
 _FIELDS = "humanseg_fields"
+_BREAKS_A_WORD = re.compile(r'[ "=]')
 
 
 def event(name: str, *, level: int = logging.INFO, error: BaseException | None = None, **values: object) -> None:
@@ -45,7 +47,7 @@ class _LineFormatter(logging.Formatter):
 def _word(value: object) -> str:
     text = str(value)
     # Quoted as JSON where a space, a quote or a control character would break the line apart.
-    plain = text and text.isprintable() and not any(character in text for character in ' "=')
+    plain = text and text.isprintable() and not _BREAKS_A_WORD.search(text)
     return text if plain else json.dumps(text)
 
 
