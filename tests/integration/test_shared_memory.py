@@ -282,7 +282,7 @@ async def test_a_region_one_byte_short(sharing_server: RunningServer, region: Te
     assert f"has {size_bytes - 1} bytes, claimed were {size_bytes}" in complaint
 
 
-@pytest.mark.parametrize("token", [b"", bytes(32), bytes(31)])
+@pytest.mark.parametrize("token", [b"", bytes(32), bytes(31)], ids=["none", "other", "short"])
 async def test_somebody_elses_region(sharing_server: RunningServer, region: TestRegion, token: bytes) -> None:
     ending = await refusal(sharing_server, region.message(token=token))
     assert ending.reason == "CONFIG_INVALID"
