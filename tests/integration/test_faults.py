@@ -111,7 +111,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(models_folder: Path, tmp_
 
 
 def test_the_service_reads_the_wall_clock_for_its_log_tokens_and_spans_alone() -> None:
-    """A token was issued by another replica, perhaps, and a collector has spans of many: no monotonic clock spans them."""
+    """Another replica issued the token, perhaps, and spans come from many: no monotonic clock is common to them."""
     names = {"time", "time_ns", "now", "utcnow", "today"}
     readers = [
         f"{path.name}: {ast.unparse(node)}"
