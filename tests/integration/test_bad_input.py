@@ -299,8 +299,8 @@ async def test_a_client_that_never_reads(models_folder: Path) -> None:
                 width=8, height=8, pixel_format=RGB, mask_width=1920, mask_height=1080,
                 frame_policy=pb.FRAME_POLICY_EVERY,
             )  # fmt: skip
-            # As many as the window of the way there holds, so that no write is under way when the status comes: grpc.aio
-            # would make an INTERNAL of its own of that. Their masks are half a gigabyte.
+            # As many as the window of the way there holds: a write under way when the status comes would become an
+            # INTERNAL that grpc.aio makes itself. Their masks are half a gigabyte.
             for frame_id in range(1, 241):
                 await deaf.send(frame_id, bytes(8 * 8 * 3))
             before_bytes = server.rss_bytes()
