@@ -22,7 +22,7 @@ from humanseg.errors import SegmentationError, ServerUnavailableError
 from humanseg.frames import PixelFormat, RawFrame, TimedFrame, pack_planes, view_frame
 from humanseg.media import MediaError
 from humanseg.options import TemporalFusion
-from humanseg.outputs import Finish, choose_finish
+from humanseg.outputs import Finish, finish_argument
 from humanseg.threads import run_to_end
 from humanseg.video import VideoError, VideoReader
 from humanseg.vision.arrays import Alpha8, Size
@@ -70,7 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Task:
     parser.add_argument("target", metavar="OUT", help="video file, or - for y4m on standard output")
     parser.add_argument(
         "--background",
-        type=_finish,
+        type=finish_argument,
         default="blur",
         metavar="blur|#rrggbb|IMAGE",
         help="what to put behind the people (default blur)",
@@ -187,13 +187,6 @@ def _finished(finish: Finish, frame: TimedFrame, alpha8: Alpha8) -> bytes:
 def _frame_count(source: str) -> int | None:
     with VideoReader(source) as reader:
         return reader.info.frame_count or None
-
-
-def _finish(text: str) -> Finish:
-    try:
-        return choose_finish(text)
-    except MediaError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

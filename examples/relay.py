@@ -16,8 +16,7 @@ from aiortc.mediastreams import MediaStreamTrack
 from examples.replaced_track import ReplacedTrack
 from humanseg.client import SegmentationClient
 from humanseg.errors import SegmentationError
-from humanseg.media import MediaError
-from humanseg.outputs import Finish, choose_finish
+from humanseg.outputs import Finish, finish_argument
 
 log = logging.getLogger("relay")
 
@@ -128,7 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--background", type=_finish, default="blur", metavar="blur|#rrggbb|IMAGE", help="default blur")
+    parser.add_argument(
+        "--background", type=finish_argument, default="blur", metavar="blur|#rrggbb|IMAGE", help="default blur"
+    )
     parser.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="service; default %(default)s")
     parser.add_argument("--model", default="", metavar="NAME", help="default: the server's own")
     parser.add_argument("--host", default="127.0.0.1", help="address of the page (default %(default)s)")
@@ -144,13 +145,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose a --port", file=sys.stderr)
         return 1
     return 0
-
-
-def _finish(text: str) -> Finish:
-    try:
-        return choose_finish(text)
-    except MediaError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the command line writes: each file appears under its name when it is whole, or not at all."""
 
+import argparse
 import re
 import shutil
 from collections.abc import Callable
@@ -32,6 +33,18 @@ def choose_finish(text: str) -> Finish:
     if not path.is_file():
         raise MediaError(f"{text}: neither blur, nor #rrggbb, nor a picture's file")
     return _BeforePicture(decode_photo(read_photo(path), path))
+
+
+def finish_argument(text: str) -> Finish:
+    """`choose_finish` as the ``type`` of a command line's argument.
+
+    Raises:
+        argparse.ArgumentTypeError: as `choose_finish` says.
+    """
+    try:
+        return choose_finish(text)
+    except MediaError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def write_png(path: Path, picture: Picture | Alpha8) -> None:

@@ -35,7 +35,7 @@ from humanseg.media import (
     read_photo,
 )
 from humanseg.options import TemporalFusion
-from humanseg.outputs import Finish, FrameFolder, choose_finish, write_png
+from humanseg.outputs import Finish, FrameFolder, finish_argument, write_png
 from humanseg.threads import run_to_end
 from humanseg.video import VideoError, VideoReader, VideoWriter
 from humanseg.vision import cv
@@ -98,7 +98,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--composite",
-        type=_finish,
+        type=finish_argument,
         metavar="blur|#rrggbb|IMAGE",
         help="write finished pictures, or an mp4, before this background instead of masks",
     )
@@ -318,13 +318,6 @@ def _target(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def _finish(text: str) -> Finish:
-    try:
-        return choose_finish(text)
-    except MediaError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _fps(text: str) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from humanseg.frames import PixelFormat, RawFrame
 from humanseg.vision import color
 from humanseg.vision.arrays import Size
+from humanseg.vision.composite_planes import to_rgb
 from humanseg.vision.letterbox import Placement, letterbox, letterbox_frame, restore
 from humanseg.vision.orientation import Rotation, to_upright
 from support.clips import texture
@@ -65,18 +66,6 @@ def planes_of(picture_rgb: NDArray[np.uint8], pixel_format: PixelFormat) -> tupl
             return color.rgb_to_nv12(picture_rgb)
 
 
-def whole_rgb(frame: RawFrame) -> NDArray[np.uint8]:
-    match frame.pixel_format:
-        case PixelFormat.RGB24:
-            return frame.planes[0]
-        case PixelFormat.BGR24:
-            return color.bgr_to_rgb(frame.planes[0])
-        case PixelFormat.I420:
-            return color.i420_to_rgb(*frame.planes)
-        case _:
-            return color.nv12_to_rgb(*frame.planes)
-
-
 @settings(deadline=None, max_examples=150)
 @given(
     size=st.builds(Size, st.integers(16, 300), st.integers(16, 300)),
@@ -97,7 +86,7 @@ def test_planes_first_is_the_same_as_the_whole_picture_first(
     picture_rgb = np.stack(spots, -1).astype(np.uint8)
     frame = RawFrame(size, pixel_format, planes_of(picture_rgb, pixel_format))
     seen, placement = letterbox_frame(frame, canvas, rotation, mirrored)
-    wanted, wanted_placement = letterbox(to_upright(whole_rgb(frame), rotation, mirrored), canvas)
+    wanted, wanted_placement = letterbox(to_upright(to_rgb(frame), rotation, mirrored), canvas)
     assert placement == wanted_placement
     difference = np.abs(seen.astype(int) - wanted)
     inside = placement.crop(difference)
