@@ -37,6 +37,9 @@ STEP_WARMUP_S = 1.0
 MEASURED_S, WARMUP_S = 40.0, 3.0
 QUICK_MEASURED_S, QUICK_WARMUP_S = 20.0, 1.0
 
+#: Clients share the machine with the server. Where both want a core, the kernel must wake the client first, or a frame
+#: is sent late and the run is void. In use a client is on another machine and never waits for the server.
+SERVER_NICENESS = 10
 
 #: Flags of the server that this command gives it.
 OWN_FLAGS = ("host", "port", "metrics-port", "log-format", "log-level", "models", "socket-file", "no-tcp", "tcp")
@@ -114,6 +117,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     server.add_argument("--metrics-url", metavar="URL", help="its Prometheus page, for CPU figures")
     server.add_argument("--models", type=Path, metavar="DIR", help="*.onnx of the server started here")
     server.add_argument("--server-cpus", metavar="LIST", help="pin the server started here to these CPUs, as 0,2-3")
+    server.add_argument(
+        "--server-nice", type=_niceness, default=SERVER_NICENESS, metavar="N",
+        help=f"of the server started here, 0 to 19: the clients beside it send on time (default {SERVER_NICENESS})",
+    )  # fmt: skip
     server.add_argument(
         "--server-flag", action="append", default=[], metavar="NAME=VALUE",
         help="a flag of the server started here, for example runners=1; may be repeated",
@@ -212,6 +219,12 @@ def _positive(text: str) -> float:
 def _positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
+
+
+def _niceness(text: str) -> int:
+    if not text.isdecimal() or int(text) > 19:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 to 19")
     return int(text)
 
 

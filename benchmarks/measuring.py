@@ -108,7 +108,7 @@ class Bench(AbstractContextManager["Bench"]):
     def facts(self) -> ServerFacts:
         """Of the server; its exit status once it was stopped."""
         if isinstance(self.target, LocalServer):
-            return ServerFacts(True, self.target.exit_status, self.target.settings())
+            return ServerFacts(True, self.target.exit_status, self.target.settings(), self.target.niceness)
         return ServerFacts(False, None, {})
 
     def _show(self, what: str) -> None:
@@ -124,6 +124,7 @@ def open_server(
     flags: list[str],
     cpus: str | None,
     transport: str = "tcp",
+    niceness: int = 0,
 ) -> AbstractContextManager[Target]:
     """The server to measure: a new one that is stopped at the end, or the one named.
 
@@ -136,4 +137,4 @@ def open_server(
     for flag in flags:
         name, _, value = flag.partition("=")
         arguments += [f"--{name}", value]
-    return LocalServer(log_path, arguments, cpus=cpus, transport=transport)
+    return LocalServer(log_path, arguments, cpus=cpus, transport=transport, niceness=niceness)

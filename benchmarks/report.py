@@ -29,6 +29,8 @@ class ServerFacts:
     exit_status: int | None
     """None: not ours to stop."""
     settings: Mapping[str, str]
+    niceness: int | None = None
+    """It ran at; None: not ours to say."""
 
 
 def build(
@@ -64,6 +66,7 @@ def build(
             **main["served"],
             "started_here": server.started_here,
             "exit_status": server.exit_status,
+            "niceness": server.niceness,
             # a report that is passed on names no folder of its maker
             "settings": {
                 name: Path(value).name if name == "models" else value for name, value in server.settings.items()
@@ -132,6 +135,7 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     say(
         f"server   model {served['model']} {served['version']} at {served['network_width_px']}x"
         f"{served['network_height_px']} on {served['engine']}"
+        + (f", at nice {served['niceness']}" if served.get("niceness") else "")
     )
     machine = report["machine"]
     say(

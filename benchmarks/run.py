@@ -70,6 +70,7 @@ def open_bench(options: argparse.Namespace, console: Console) -> Bench:
         flags=options.server_flag,
         cpus=options.server_cpus,
         transport=options.transport,
+        niceness=options.server_nice,
     )
     return Bench(server, options.clients, console)
 

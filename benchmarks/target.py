@@ -105,6 +105,7 @@ class LocalServer(Target):
         environment: Mapping[str, str] | None = None,
         cpus: str | None = None,
         transport: str = "tcp",
+        niceness: int = 0,
     ) -> None:
         """Nothing is started yet.
 
@@ -114,6 +115,7 @@ class LocalServer(Target):
             environment: further variables for it.
             cpus: CPUs that it may use, as ``0,2-3``; None: all.
             transport: one of `TRANSPORTS`; its address is that of the port, or of a Unix socket in a folder of its own.
+            niceness: added to ours, 0 to 19: a load generator on the same cores is woken first, and so sends on time.
 
         Raises:
             TargetError: ``cpus`` cannot be read.
@@ -125,6 +127,7 @@ class LocalServer(Target):
         self._uses_socket = transport == "unix"
         self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
         self._cpus = None if cpus is None else read_cpus(cpus)
+        self.niceness = niceness
         self._extra_environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -173,8 +176,9 @@ class LocalServer(Target):
             sockets = ["--socket-file", str(self._socket_path)]
         with self.log_path.open("wb") as log, pinned(self._cpus):
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
+            # `nice` becomes the server itself: the same process, whose threads all inherit it.
             self._process = subprocess.Popen(
-                self.command() + sockets + self._arguments,
+                ["nice", "-n", str(self.niceness), *self.command(), *sockets, *self._arguments],
                 cwd=ROOT,
                 env={**self.environment()},
                 stdin=subprocess.DEVNULL,

@@ -130,7 +130,7 @@ class SampleMaker:
         if wanted and self._backgrounds and self._may_be_cut_out(photo) and can_be_cut_out(sample):
             placed = self._composite(self._cutouts.without_rim(photo, sample), canvas, rng)
         else:
-            placed = place_randomly(sample, canvas, rng)
+            placed = place_randomly(_stretched(sample, canvas) if self._preset.stretch else sample, canvas, rng)
         degraded = degrade(placed.picture, self._preset.scenes, rng)
         if not placed.known.all():
             # The letterbox pads after the camera has done its worst: padding is one flat color in the service, too.
@@ -170,6 +170,12 @@ class SampleMaker:
 
     def _background(self, rng: np.random.Generator) -> Picture:
         return read_photo(self._backgrounds[int(rng.integers(len(self._backgrounds)))])
+
+
+def _stretched(sample: Sample, canvas: Size) -> Sample:
+    """To the canvas's shape, with the photo's height: what is small stays as sharp as it was."""
+    height = sample.size.height
+    return sample.resized(Size(max(1, round(height * canvas.width / canvas.height)), height))
 
 
 class BatchStream:

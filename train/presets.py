@@ -51,6 +51,9 @@ class Preset:
     """Share of upright photos that are shown on a landscape canvas, mostly as composites: the webcam's view."""
     negative_share: float = 0.05
     """Backgrounds without anybody, as a share of the people's photos."""
+    stretch: bool = False
+    """Photos are stretched to the canvas, as by the published configs; only to measure what keeping the ratio gives:
+    nothing serves such a network, and the validation of a run keeps the ratio."""
     scenes: Scenes = PLAIN
     """What composites and cameras show; plain as it was for the first models."""
     teacher: str = ""

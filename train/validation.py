@@ -9,7 +9,7 @@ import numpy as np
 
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha, AlphaBatch, Batch, Picture, Plane, Size
-from humanseg.vision.letterbox import choose_canvas, letterbox, restore
+from humanseg.vision.letterbox import choose_canvas, letterbox, restore, shrink_or_grow
 from humanseg.vision.metrics import IouCounts, boundary_f, boundary_iou, mean_absolute_difference
 from train.data import VOID, Photo, read_mask, read_photo
 
@@ -64,6 +64,17 @@ def letterboxed(predict: Predictor, landscape: Size, upright: Size) -> Segmenter
     def segment(picture: Picture) -> Alpha:
         network_input, placement = letterbox(picture, choose_canvas(Size.of(picture), landscape, upright))
         return restore(predict(network_input[np.newaxis])[0], placement)
+
+    return segment
+
+
+def stretched(predict: Predictor, landscape: Size, upright: Size) -> Segmenter:
+    """A network that sees pictures stretched to its input, as the published configs do; only to be compared with."""
+
+    def segment(picture: Picture) -> Alpha:
+        size = Size.of(picture)
+        squeezed = shrink_or_grow(picture, choose_canvas(size, landscape, upright))
+        return np.clip(cv.resize_cubic_f32(predict(squeezed[np.newaxis])[0], size), 0.0, 1.0)
 
     return segment
 

@@ -42,6 +42,7 @@ def test_a_sweep_is_every_combination_with_server_flags_changing_slowest() -> No
         (["--sweep", "fps="], "names no values"),
         (["--sweep", "server.runners=1", "--target", "h:1"], "is for the server started here"),
         (["--sweep", "fps=1", "--find-capacity"], "not allowed with"),
+        (["--server-nice", "-5"], "'-5' must be a whole number from 0 to 19"),
     ],
 )
 def test_what_cannot_be_swept_is_said_in_one_line(
