@@ -6,21 +6,37 @@ from typing import Generic, TypeVar
 Thing = TypeVar("Thing")
 
 
+class Closed(Exception):
+    """Nothing more comes."""
+
+
 class Newest(Generic[Thing]):
     """Between a task that must not wait and one that takes what it can; live video grows late in any queue."""
 
     def __init__(self) -> None:
         self._things: list[Thing] = []
-        self._filled = asyncio.Event()
+        self._is_closed = False
+        self._news = asyncio.Event()
 
     def put(self, thing: Thing) -> None:
         """Leave it there instead of the one that lies there."""
         self._things[:] = [thing]
-        self._filled.set()
+        self._news.set()
+
+    def close(self) -> None:
+        """Nothing more comes; what lies there may still be taken."""
+        self._is_closed = True
+        self._news.set()
 
     async def take(self) -> Thing:
-        """Wait for one and take it."""
+        """Wait for one and take it.
+
+        Raises:
+            Closed: there will be none.
+        """
         while not self._things:
-            self._filled.clear()
-            await self._filled.wait()
+            if self._is_closed:
+                raise Closed
+            self._news.clear()
+            await self._news.wait()
         return self._things.pop()

@@ -13,10 +13,11 @@ from aiohttp import web
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 
+from examples.backdrop import Backdrop
 from examples.replaced_track import ReplacedTrack
+from humanseg.backgrounds import background_argument
 from humanseg.client import SegmentationClient
 from humanseg.errors import SegmentationError
-from humanseg.outputs import Finish, finish_argument
 
 log = logging.getLogger("relay")
 
@@ -28,16 +29,16 @@ EXAMPLES = """examples:
   python -m examples.relay --stun stun:HOST:PORT            for peers behind another router
 
 A browser gives its camera to pages of this machine or of https only. Sound goes back as it came.
-While there is no mask, at the start or without a service, the background alone is sent, never the room.
+While there is no service, the background alone is sent; a frame without a mask is not sent at all.
 """
 
 
 class Relay:
     """The peers and what is done with their tracks."""
 
-    def __init__(self, client: SegmentationClient, finish: Finish, model: str, stun: str | None) -> None:
+    def __init__(self, client: SegmentationClient, backdrop: Backdrop, model: str, stun: str | None) -> None:
         self._client = client
-        self._finish = finish
+        self._backdrop = backdrop
         self._model = model
         self._ice = RTCConfiguration([] if stun is None else [RTCIceServer(stun)])
         self._peers: dict[RTCPeerConnection, list[ReplacedTrack]] = {}
@@ -55,7 +56,7 @@ class Relay:
         @peer.on("track")
         def on_track(track: MediaStreamTrack) -> None:
             if track.kind == "video":
-                replaced = ReplacedTrack(track, self._client, self._finish, self._model)
+                replaced = ReplacedTrack(track, self._client, self._backdrop, self._model)
                 self._peers[peer].append(replaced)
                 peer.addTrack(replaced)
             else:
@@ -94,7 +95,7 @@ class Relay:
         await peer.close()
 
 
-def make_app(server: str, finish: Finish, model: str, stun: str | None) -> web.Application:
+def make_app(server: str, backdrop: Backdrop, model: str, stun: str | None) -> web.Application:
     """The page, the offers and the figures."""
 
     async def serve_relay(app: web.Application) -> AsyncIterator[None]:
@@ -103,7 +104,7 @@ def make_app(server: str, finish: Finish, model: str, stun: str | None) -> web.A
                 await client.list_models()
             except SegmentationError as error:
                 log.warning("%s: %s; until it answers, peers see the background alone", server, error)
-            relay = Relay(client, finish, model, stun)
+            relay = Relay(client, backdrop, model, stun)
             app.router.add_post("/offer", relay.offer)
             app.router.add_get("/stats", relay.stats)
             yield
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--background", type=finish_argument, default="blur", metavar="blur|#rrggbb|IMAGE", help="default blur"
+        "--background", type=background_argument, default="blur", metavar="blur|#rrggbb|IMAGE", help="default blur"
     )
     parser.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="service; default %(default)s")
     parser.add_argument("--model", default="", metavar="NAME", help="default: the server's own")
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     log.setLevel(logging.INFO)
-    app = make_app(options.server, options.background, options.model, options.stun)
+    app = make_app(options.server, Backdrop(options.background), options.model, options.stun)
     try:
         web.run_app(app, host=options.host, port=options.port)
     except OSError as error:

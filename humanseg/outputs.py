@@ -8,31 +8,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from humanseg.media import MediaError, decode_photo, read_photo
+from humanseg.backgrounds import choose_background
+from humanseg.media import MediaError
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha8, Picture, Size
 from humanseg.vision.composite import blurred_room, compose, cover, solid
+from humanseg.vision.composite_planes import Blur
 
 #: Makes the picture to write of a frame, (H, W, 3) uint8 RGB, and its alpha, (H, W) uint8.
 Finish: TypeAlias = Callable[[Picture, Alpha8], Picture]
 
 
 def choose_finish(text: str) -> Finish:
-    """The background that ``--composite`` names: ``blur``, ``#rrggbb``, or the path of a picture.
+    """What makes pictures before the background that ``--composite`` names (`choose_background`).
 
     Raises:
-        MediaError: none of these, or the picture cannot be read.
+        MediaError: as `choose_background` says.
     """
-    if text == "blur":
+    background = choose_background(text)
+    if isinstance(background, Blur):
         return _before_blur
-    if text.startswith("#"):
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-            raise MediaError(f"color {text} is not #rrggbb, for example #00ff00")
-        return _BeforeColor((int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)))
-    path = Path(text)
-    if not path.is_file():
-        raise MediaError(f"{text}: neither blur, nor #rrggbb, nor a picture's file")
-    return _BeforePicture(decode_photo(read_photo(path), path))
+    if isinstance(background, tuple):
+        return _BeforeColor(background)
+    return _BeforePicture(background)
 
 
 def finish_argument(text: str) -> Finish:
