@@ -123,7 +123,7 @@ async def call(
                 async with session.get("/stats") as answered:
                     stats = await answered.json()
         except (ClientError, MediaStreamError) as error:
-            raise ConnectionError(f"{relay}: {error or 'the relay ended the video'}") from error
+            raise ConnectionError(f"{relay}: {str(error) or 'the relay ended the video'}") from error
         finally:
             await peer.close()
     height, width = pictures[0].shape[0] // 3 * 2, pictures[0].shape[1]

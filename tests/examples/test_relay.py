@@ -78,6 +78,16 @@ async def test_when_the_service_dies_the_background_alone_is_shown(tmp_path: Pat
         assert (picture[..., 1].astype(int) - picture[..., 2]).max() < 100
 
 
+@pytest.mark.timeout(limit_s(180))
+async def test_when_the_relay_ends_the_peer_says_so(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "talk.mp4", FFMPEG)
+    with running_page("examples.relay", "--server", "127.0.0.1:1", "--background", "#0000ff") as relay:
+        calling = asyncio.create_task(call(relay, clip, codec="VP8", seconds=SECONDS, fps=15))
+        await wait_for(relay, "background_only", ENOUGH)
+    with pytest.raises(ConnectionError, match="the relay ended the video"):
+        await calling
+
+
 async def wait_for(relay: str, figure: str, least: int) -> None:
     """Until a figure of the only track there is has come so far."""
     async with asyncio.timeout(SECONDS), ClientSession(relay) as session:

@@ -64,8 +64,7 @@ def while_measuring(command: list[str], out: Path) -> "Iterator[subprocess.Popen
         family = psutil.Process(process.pid).children(recursive=True)
         assert {"service", "examples.relay", "examples.peer"} <= {word for one in family for word in one.cmdline()}
         yield process
-        _, left = psutil.wait_procs(family, timeout=limit_s(5))
-        assert not left
+        assert [one for one in family if one.is_running()] == []
     finally:
         for one in family:
             if one.is_running():
@@ -105,6 +104,8 @@ def test_ctrl_c_leaves_no_process(models_folder: Path, clip: Path, tmp_path: Pat
     assert process.returncode == relay.INTERRUPTED
     assert told == "benchmarks/relay.py: interrupted; service, relay and peer are stopped\n"
     assert not (tmp_path / "report.json").exists()
+    # Ended first, and not by the relay's end.
+    assert (tmp_path / "peer-VP8.log").read_text() == ""
 
 
 @pytest.mark.timeout(limit_s(120))
