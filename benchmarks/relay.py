@@ -3,7 +3,7 @@
 For each codec a peer sends a clip at 30 frames a second to ``python -m examples.relay``, which has its pictures made by
 a service started here. "held": at least 29 frames a second come back, and p99 of the relay's delay, from a decoded
 frame to its finished picture (gRPC and composite), is at most 33 ms. INVALID, with what to do, where the peer did not
-send its frames or too few came back for a p99. The peer takes its share of the same machine.
+send its frames, or for too short a time. The peer takes its share of the same machine.
 """
 
 import argparse
@@ -32,8 +32,6 @@ CLIP = ROOT / "benchmarks" / "clips" / "demo_signing_640x360.mp4"
 SECONDS = 44.0
 #: The first second back is in no rate.
 LEAST_SECONDS = 2.0
-#: A pipe says nothing about its width; rich would take 80 columns and cut the table.
-PIPE_COLUMNS = 120
 
 EXAMPLES = """examples:
   python -m benchmarks.relay                                   both codecs, two minutes; results in out/relay
@@ -151,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # These end a run as Ctrl-C does, with its processes stopped; SIGHUP is a terminal that was closed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
+    console = Console()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         machine = describe()
