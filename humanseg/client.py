@@ -153,7 +153,7 @@ class SegmentationClient:
             size: of raw bytes.
             rotation: by how much the picture must be turned clockwise to stand upright; a JPEG's EXIF orientation is
                 applied by the server, and the mask lies as viewers show the photo.
-            mask_encoding: how the mask travels; PNG saves bytes on a slow network.
+            mask_encoding: how the mask travels; PNG saves bytes on a slow network, PACKED and RLE more, as a hard mask.
             mask_size: the picture's own if left out.
 
         Raises:

@@ -138,6 +138,17 @@ class _MaskEncodingEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_MaskEncod
     """One byte a pixel, rows from top to bottom, no padding: 0 background, 255 person, in between the soft edge."""
     MASK_ENCODING_PNG: _MaskEncoding.ValueType  # 2
     """The same as an 8-bit gray PNG file."""
+    MASK_ENCODING_PACKED: _MaskEncoding.ValueType  # 3
+    """Hard instead of soft, a bit a pixel: 1 where ALPHA8 would be 128 or more. Rows from top to bottom, each beginning with
+    a byte of its own; in a byte the leftmost pixel is the highest bit (as numpy.packbits and PBM have it), and the bits
+    behind the last pixel of a row are 0. height * ceil(width / 8) bytes.
+    """
+    MASK_ENCODING_RLE: _MaskEncoding.ValueType  # 4
+    """The same hard mask as run lengths: row by row from the upper left, regardless of where rows end, alternately of
+    background and person. The first run is of background, 0 if the first pixel is person; no later one is 0. Each is a
+    varint as in protobuf (7 bits a byte, lowest first, highest bit set in all bytes but the last) in its shortest form.
+    Together they are width * height. At most one byte more than ALPHA8 takes, and far less for people.
+    """
 
 class MaskEncoding(_MaskEncoding, metaclass=_MaskEncodingEnumTypeWrapper):
     """How a mask is written."""
@@ -148,6 +159,17 @@ MASK_ENCODING_ALPHA8: MaskEncoding.ValueType  # 1
 """One byte a pixel, rows from top to bottom, no padding: 0 background, 255 person, in between the soft edge."""
 MASK_ENCODING_PNG: MaskEncoding.ValueType  # 2
 """The same as an 8-bit gray PNG file."""
+MASK_ENCODING_PACKED: MaskEncoding.ValueType  # 3
+"""Hard instead of soft, a bit a pixel: 1 where ALPHA8 would be 128 or more. Rows from top to bottom, each beginning with
+a byte of its own; in a byte the leftmost pixel is the highest bit (as numpy.packbits and PBM have it), and the bits
+behind the last pixel of a row are 0. height * ceil(width / 8) bytes.
+"""
+MASK_ENCODING_RLE: MaskEncoding.ValueType  # 4
+"""The same hard mask as run lengths: row by row from the upper left, regardless of where rows end, alternately of
+background and person. The first run is of background, 0 if the first pixel is person; no later one is 0. Each is a
+varint as in protobuf (7 bits a byte, lowest first, highest bit set in all bytes but the last) in its shortest form.
+Together they are width * height. At most one byte more than ALPHA8 takes, and far less for people.
+"""
 
 class _FramePolicy:
     ValueType = typing.NewType("ValueType", builtins.int)
