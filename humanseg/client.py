@@ -17,6 +17,7 @@ from grpc import aio
 
 from humanseg.access import call_metadata
 from humanseg.answers import Limits, ModelList, ResumePoint, Segmented, read_model_list, read_segmented
+from humanseg.balancing import Balancing, channel_arguments, channel_target
 from humanseg.errors import (
     CallCancelledError,
     CallStatus,
@@ -55,6 +56,7 @@ class ClientOptions:
         max_unanswered: frames on their way in one stream under policy EVERY. Two or three keep the engine busy; more
             cost memory on both sides and gain nothing.
         largest_picture: the largest frame or mask ever expected; sets gRPC's limit on messages received.
+        balancing: which of the addresses that the target leads to; see `Balancing`.
     """
 
     timeout_s: float = 30.0
@@ -62,6 +64,7 @@ class ClientOptions:
     reconnect_s: float = 30.0
     max_unanswered: int = 4
     largest_picture: Size = Size(3840, 2160)
+    balancing: Balancing = Balancing.FIRST
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.answer_timeout_s <= 0 or self.reconnect_s < 0 or self.max_unanswered < 1:
@@ -267,16 +270,18 @@ class SegmentationClient:
 
     def _open_channel(self) -> aio.Channel:
         limit_bytes = message_limit_bytes(self._options.largest_picture.area_px)
-        arguments: list[tuple[str, int]] = [
+        arguments: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", limit_bytes),
             # The server's limit decides about what is sent, and says so by name.
             ("grpc.max_send_message_length", -1),
             # A connection to each channel, see `stream`; gRPC would share one between equal channels.
             ("grpc.use_local_subchannel_pool", 1),
+            *channel_arguments(self._options.balancing),
         ]
+        target = channel_target(self._target, self._options.balancing)
         if self._credentials is None:
-            return aio.insecure_channel(self._target, arguments)
-        return aio.secure_channel(self._target, self._credentials, arguments)
+            return aio.insecure_channel(target, arguments)
+        return aio.secure_channel(target, self._credentials, arguments)
 
 
 Response = TypeVar("Response")
