@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         StageTimes,
         StateReset,
     )
+    from humanseg.blocking import BlockingClient, BlockingStream
     from humanseg.client import ClientOptions, SegmentationClient
     from humanseg.composite_config import (
         BlurBackground,
@@ -84,6 +85,7 @@ _MODULES = {
         "Notice", "NoticeReason", "PictureAnswer", "ResumeOutcome", "ResumePoint", "Segmented", "StageTimes",
         "StateReset",
     ),
+    "humanseg.blocking": ("BlockingClient", "BlockingStream"),
     "humanseg.client": ("ClientOptions", "SegmentationClient"),
     "humanseg.composite_config": (
         "BlurBackground", "ColorBackground", "Composite", "ImageBackground", "TransparentBackground",
@@ -109,6 +111,8 @@ __all__ = [
     "Accepted",
     "AccessDeniedError",
     "Answer",
+    "BlockingClient",
+    "BlockingStream",
     "BlurBackground",
     "CallCancelledError",
     "ClientOptions",
