@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         StateReset,
     )
     from humanseg.balancing import Balancing
+    from humanseg.blocking import BlockingClient, BlockingStream
     from humanseg.client import ClientOptions, SegmentationClient
     from humanseg.composite_config import (
         BlurBackground,
@@ -86,6 +87,7 @@ _MODULES = {
         "StateReset",
     ),
     "humanseg.balancing": ("Balancing",),
+    "humanseg.blocking": ("BlockingClient", "BlockingStream"),
     "humanseg.client": ("ClientOptions", "SegmentationClient"),
     "humanseg.composite_config": (
         "BlurBackground", "ColorBackground", "Composite", "ImageBackground", "TransparentBackground",
@@ -112,6 +114,8 @@ __all__ = [
     "AccessDeniedError",
     "Answer",
     "Balancing",
+    "BlockingClient",
+    "BlockingStream",
     "BlurBackground",
     "CallCancelledError",
     "ClientOptions",

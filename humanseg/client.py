@@ -223,6 +223,7 @@ class SegmentationClient:
         fps: float = 30.0,
         temporal_fusion: TemporalFusion = TemporalFusion.HIGH,
         label: str = "",
+        shared_memory: SharedMemory | None = None,
     ) -> AsyncGenerator[tuple[AnyFrame, Alpha8], None]:
         """Each frame with its mask, in order, none left out; at most `ClientOptions.max_unanswered` are on their way.
 
@@ -236,6 +237,7 @@ class SegmentationClient:
             fps: frames a second, where the frames do not say their times.
             temporal_fusion: how strongly masks are smoothed over time.
             label: see `SessionConfig`.
+            shared_memory: as for `stream`; ``largest`` where later frames are larger than the first.
 
         Raises:
             SegmentationError: the stream failed and none took its place, or a frame was dropped (`FrameDroppedError`).
@@ -259,7 +261,9 @@ class SegmentationClient:
                 label=label,
             )
             patience = Patience(self._options.reconnect_s)
-            pairs = masks_of(lambda resume: self.stream(config, resume=resume), feed, patience)
+            pairs = masks_of(
+                lambda resume: self.stream(config, resume=resume, shared_memory=shared_memory), feed, patience
+            )
             async for pair in await stack.enter_async_context(aclosing(pairs)):
                 yield pair
 
