@@ -28,7 +28,7 @@ from humanseg.session_config import SessionConfig
 from humanseg.stream import SegmentationStream
 from humanseg.threads import run_to_end
 from humanseg.vision.arrays import Alpha8, Size
-from humanseg.vision.color import i420_to_rgb, rgb_to_i420
+from humanseg.vision.color import rgb_to_i420, to_rgb
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class ReplacedTrack(MediaStreamTrack):
 
     def _composed(self, arrived: Arrived, alpha8: Alpha8) -> VideoFrame:
         raw = view_frame(arrived.planes.tobytes(), PixelFormat.I420, arrived.size)
-        planes = rgb_to_i420(self._finish(i420_to_rgb(*raw.planes), alpha8))
+        planes = rgb_to_i420(self._finish(to_rgb(raw), alpha8))
         stacked = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(arrived.planes.shape)
         frame = VideoFrame.from_ndarray(stacked, format="yuv420p")
         frame.pts, frame.time_base = arrived.frame.pts, arrived.frame.time_base
