@@ -61,7 +61,7 @@ def scale_to_u8(array: NDArray[np.float32], scale: float, offset: float = 0.0) -
 
 
 def merge(*planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Interleave (H, W) uint8 planes to (H, W, C)."""
+    """Interleave uint8 planes, (H, W) or themselves (H, W, C), to one (H, W, C) with all of their channels."""
     return cast("NDArray[np.uint8]", cv2.merge(planes))
 
 
@@ -75,9 +75,10 @@ def affine_channels(array: NDArray[np.uint8], matrix: NDArray[np.float32]) -> ND
     return cast("NDArray[np.uint8]", cv2.transform(array, matrix))
 
 
-def nv12_to_rgb(plane_y: NDArray[np.uint8], plane_uv: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Y (H, W) and UV (H/2, W/2, 2), BT.601 limited, even sizes only, to (H, W, 3) RGB."""
-    return cast("NDArray[np.uint8]", cv2.cvtColorTwoPlane(plane_y, plane_uv, cv2.COLOR_YUV2RGB_NV12))
+def twice_as_large(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Each pixel of (H, W) or (H, W, C) uint8 repeated in both directions."""
+    size = Size(2 * array.shape[1], 2 * array.shape[0])
+    return cast("NDArray[np.uint8]", cv2.resize(array, size, interpolation=cv2.INTER_NEAREST))
 
 
 def pad_to_even(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
