@@ -45,6 +45,11 @@ class Gate:
         self._workers = workers
         self._file = None if path is None else WatchedFile((path,), parse_tokens)
 
+    @property
+    def file(self) -> WatchedFile[Mapping[str, Tenant]] | None:
+        """The file of tokens; None where none are asked for."""
+        return self._file
+
     def tenant_of(self, metadata: Iterable[tuple[str, str | bytes]]) -> Tenant:
         """Whose call this is.
 

@@ -28,7 +28,7 @@ from service.roster import Roster
 from service.rpc import SegmentationServicer, register
 from service.settings import Settings
 from service.stream_protocol import SizeLimits
-from service.tls import TlsFiles, server_credentials
+from service.tls import TlsFiles, server_credentials, watch
 from service.tracing import open_tracing
 from service.unix_socket import SocketRefused, listening_on
 
@@ -111,7 +111,10 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _listen(server, settings)
+    port = _listen(server, settings, metrics)
+    for name, file in (("auth_tokens", gate.file), ("resume_key", keys.file)):
+        if file is not None:
+            metrics.watch_file(name, file.is_refused)
     metrics_host = settings.host if seat is None else LOOPBACK
     with (
         open_endpoint(metrics, metrics_host, settings.metrics_port) as endpoint,
@@ -164,7 +167,7 @@ def _listening_on_socket(server: grpc.aio.Server, path: Path | None) -> Iterator
         raise ListenError(str(error)) from None
 
 
-def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+def _listen(server: grpc.aio.Server, settings: Settings, metrics: ServiceMetrics) -> int:
     """The TCP port taken; 0 where none is wanted."""
     if not settings.tcp:
         return 0
@@ -172,7 +175,9 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     credentials = None
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
-        credentials = server_credentials(files)
+        watched = watch(files)
+        metrics.watch_file("tls", watched.is_refused)
+        credentials = server_credentials(watched, asks_clients=files.client_authority is not None)
     elif settings.auth_tokens_file is not None:
         log.event("tokens_in_the_clear", level=logging.WARNING, why="no --tls-cert-file: encrypt in front of this port")
     try:
