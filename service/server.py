@@ -26,7 +26,9 @@ from service.models import ModelCatalog
 from service.resume import Keys, Sealer
 from service.roster import Roster
 from service.rpc import SegmentationServicer, register
+from service.session_door import SessionDoor
 from service.settings import Settings
+from service.stills import StillDesk
 from service.stream_protocol import SizeLimits
 from service.tls import TlsFiles, server_credentials
 from service.tracing import open_tracing
@@ -103,9 +105,9 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     gate = Gate(settings.auth_tokens_file, workers=seat.count if seat else 1)
     server = grpc.aio.server(options=channel_options(settings, shares_port=seat is not None))
     admission = Admission(AdmissionRules(settings.admission_load, settings.admission_fps, settings.runner_threads))
-    servicer = SegmentationServicer(
-        settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, gate, tracing
-    )
+    door = SessionDoor(settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, tracing)
+    stills = StillDesk(dispatcher, metrics, limits, settings.max_stills)
+    servicer = SegmentationServicer(settings, catalog, roster, limits, gate, door, stills)
     register(servicer, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
