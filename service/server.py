@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -34,6 +35,9 @@ from service.tls import TlsFiles, server_credentials
 from service.tracing import open_tracing
 from service.unix_socket import SocketRefused, listening_on
 
+if TYPE_CHECKING:
+    from service.kserve import KserveServicer
+
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 #: How long what was accepted may take to be answered, once streams are no longer served; then how long the last calls
 #: (stills, and statuses on their way) have before they are cut off.
@@ -45,6 +49,10 @@ LOOP_LAG_INTERVAL_S = 0.25
 
 class ListenError(Exception):
     """The port cannot be had."""
+
+
+class KserveUnavailableError(Exception):
+    """KServe's protocol was asked for and cannot be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     Raises:
         ListenError: a port cannot be had.
         SecretFileError: a file of keys cannot be used.
+        KserveUnavailableError: KServe's protocol is asked for, and cannot be served.
         TracingUnavailableError: traces are asked for, and what they need is not installed.
     """
     metrics = ServiceMetrics()
@@ -109,10 +118,15 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     stills = StillDesk(dispatcher, metrics, limits, settings.max_stills)
     servicer = SegmentationServicer(settings, catalog, roster, limits, gate, door, stills)
     register(servicer, server)
+    kserve = _open_kserve(settings, catalog, metrics, limits, gate, door, stills)
+    names = [SERVICE_NAME]
+    if kserve is not None:
+        kserve.register(server)
+        names.append(kserve.full_name)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
-        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = _listen(server, settings)
     metrics_host = settings.host if seat is None else LOOPBACK
     with (
@@ -124,7 +138,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
 
         async def show_ready(ready: bool) -> None:
             status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-            for name in ("", SERVICE_NAME):
+            for name in ("", *names):
                 await health_servicer.set(name, status)
             metrics.set_ready(ready)
 
@@ -148,13 +162,41 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
         await health_servicer.enter_graceful_shutdown()
+        if kserve is not None:
+            kserve.drain()
         await _drain(roster, settings.drain_s)
         await server.stop(STOP_GRACE_S)
+        if kserve is not None:
+            await kserve.close()
         await _cancel([lag])
         dispatcher.close()
         estimator.close()
         tracing.close()
     log.event("stopped", sessions_cut=len(roster))
+
+
+def _open_kserve(
+    settings: Settings,
+    catalog: ModelCatalog,
+    metrics: ServiceMetrics,
+    limits: SizeLimits,
+    gate: Gate,
+    door: SessionDoor,
+    stills: StillDesk,
+) -> "KserveServicer | None":
+    if not settings.kserve:
+        return None
+    try:
+        from service.kserve import KserveServicer
+    except (ImportError, RuntimeError) as error:  # tritonclient itself raises a RuntimeError where it lacks a part
+        what = error.name if isinstance(error, ImportError) else error
+        raise KserveUnavailableError(
+            f"--kserve needs a package that is not installed: {what}; install `humanseg[triton]`, or leave it out"
+        ) from error
+    try:
+        return KserveServicer(settings, catalog, metrics, limits, gate, door, stills)
+    except ValueError as error:
+        raise KserveUnavailableError(str(error)) from None
 
 
 @contextlib.contextmanager
