@@ -210,7 +210,7 @@ def test_pictures_and_masks_through_shared_memory(client: Any) -> None:
         wanted = triton.InferRequestedOutput("mask")
         wanted.set_shared_memory("both", W * H, offset=PICTURE.nbytes)
         result = client.infer("medium", [tensor], outputs=[wanted])
-        assert len(result.get_response().raw_output_contents) == 0
+        assert list(result.get_response().raw_output_contents) == [b""]
         mask = shared_memory.get_contents_as_numpy(region, np.uint8, [H, W], offset=64 + PICTURE.nbytes)
         assert np.array_equal(mask, client.infer("medium", [image()]).as_numpy("mask"))
         for change in ({"byte_size": PICTURE.nbytes, "offset": W * H + 1}, {"byte_size": 7}):
