@@ -16,8 +16,24 @@ cv2.setNumThreads(1)
 
 
 def resize_area(array: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """Shrink by averaging (INTER_AREA); (H, W) or (H, W, C) uint8."""
+    """Shrink by averaging (INTER_AREA); (H, W) or (H, W, C) uint8.
+
+    A picture that is much larger is halved first, exactly: OpenCV does that step many times faster than any other.
+    Each halving rounds once more; where the rest of the scale is no whole number, its weights are a little coarser.
+    """
+    while _may_be_halved(array, size):
+        array = cast("NDArray[np.uint8]", cv2.resize(array, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     return cast("NDArray[np.uint8]", cv2.resize(array, size, interpolation=cv2.INTER_AREA))
+
+
+def _may_be_halved(array: NDArray[np.uint8], size: Size) -> bool:
+    """Whether a whole number of times remains to be shrunk after it, or at least three times."""
+    height, width = array.shape[:2]
+    if height % 2 or width % 2:
+        return False
+    is_whole = height % (2 * size.height) == 0 and width % (2 * size.width) == 0
+    remains = min(height / (2 * size.height), width / (2 * size.width))
+    return remains >= (2 if is_whole else 3)
 
 
 def resize_linear(array: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
