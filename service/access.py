@@ -16,6 +16,7 @@ from service.watched_file import WatchedFile
 #: 256 random bits in hexadecimal have 64; what is much shorter can be guessed.
 SHORTEST_TOKEN = 32
 _LONGEST_TOKEN = 4096
+_NO_TOKEN = f"no bearer token of {SHORTEST_TOKEN} to {_LONGEST_TOKEN} characters"
 _SCHEME = "bearer "
 _NAME_LIMIT = 64
 
@@ -61,7 +62,7 @@ class Gate:
         token = _bearer_token(metadata)
         tenant = self._file.current().get(hashlib.sha256(token.encode()).hexdigest()) if token else None
         if tenant is None:
-            what = "the bearer token is not known here" if token else "no bearer token"
+            what = "the bearer token is not known here" if token else _NO_TOKEN
             raise CallError(Reason.UNAUTHENTICATED, f"{what}; send metadata `authorization: Bearer TOKEN`")
         return replace(tenant, max_sessions=-(-tenant.max_sessions // self._workers))
 
