@@ -33,7 +33,7 @@ def _may_be_halved(array: NDArray[np.uint8], size: Size) -> bool:
         return False
     is_whole = height % (2 * size.height) == 0 and width % (2 * size.width) == 0
     remains = min(height / (2 * size.height), width / (2 * size.width))
-    return remains >= (2 if is_whole else 3)
+    return bool(remains >= (2 if is_whole else 3))
 
 
 def resize_linear(array: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
