@@ -97,6 +97,8 @@ class LocalServer(Target):
     """`python -m service` as a child, on free ports; a context manager that stops it."""
 
     sample_every_s = 1.0
+    #: What errors call it.
+    name = "server"
 
     def __init__(
         self,
@@ -139,7 +141,7 @@ class LocalServer(Target):
             TargetError: it is not running.
         """
         if self._process is None:
-            raise TargetError("the server is not running")
+            raise TargetError(f"the {self.name} is not running")
         return self._process.pid
 
     def __enter__(self) -> Self:
@@ -200,17 +202,27 @@ class LocalServer(Target):
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             for line in self.log_path.read_text(encoding="utf-8", errors="replace").splitlines():
-                if "event=ready" in line:
-                    ports = dict(re.findall(r"\b(port|metrics_port)=(\d+)", line))
-                    if len(ports) < 2:
-                        raise TargetError(f"the server's ready line names no port and metrics_port: {line}")
-                    path = self._socket_path
-                    self.address = f"unix:{quote(str(path))}" if path else f"127.0.0.1:{ports['port']}"
-                    self.metrics_url = f"http://127.0.0.1:{ports['metrics_port']}/metrics"
+                if self.is_ready(line):
                     return
             self.check_alive()
             time.sleep(POLL_S)
-        raise TargetError(f"the server was not ready within {START_TIMEOUT_S:.0f} s\n{self.log_tail()}")
+        raise TargetError(f"the {self.name} was not ready within {START_TIMEOUT_S:.0f} s\n{self.log_tail()}")
+
+    def is_ready(self, line: str) -> bool:
+        """Whether a line of its log says so; if it does, the addresses are known from then on.
+
+        Raises:
+            TargetError: it says so without naming its ports.
+        """
+        if "event=ready" not in line:
+            return False
+        ports = dict(re.findall(r"\b(port|metrics_port)=(\d+)", line))
+        if len(ports) < 2:
+            raise TargetError(f"the server's ready line names no port and metrics_port: {line}")
+        path = self._socket_path
+        self.address = f"unix:{quote(str(path))}" if path else f"127.0.0.1:{ports['port']}"
+        self.metrics_url = f"http://127.0.0.1:{ports['metrics_port']}/metrics"
+        return True
 
     def check_alive(self) -> None:
         """Do nothing if the process runs.
@@ -220,7 +232,7 @@ class LocalServer(Target):
         """
         status = self._process.poll() if self._process else None
         if status is not None:
-            raise TargetError(f"the server ended with status {status}\n{self.log_tail()}")
+            raise TargetError(f"the {self.name} ended with status {status}\n{self.log_tail()}")
 
     def settings(self) -> dict[str, str]:
         """The settings that it says it runs with, as its log has them; empty before it has said so."""

@@ -6,26 +6,32 @@ Prints one JSON line; exit status: 0 pictures came back, 1 none did, or it could
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from aiohttp import ClientError, ClientSession
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import VideoFrame
+from numpy.typing import NDArray
 
+from examples.i420 import pack_i420, unpack_i420
 from humanseg.threads import run_to_end
 from humanseg.video import VideoError, VideoReader, VideoWriter
 from humanseg.vision.arrays import Picture
 
 CLOCK_HZ = 90_000
+#: Of the clip, read before the call so that reading takes no time from whoever shares the cores: 26 s of 640x360.
+MOST_BYTES = 256 * 2**20
+#: In which the first picture must be back.
+FIRST_WITHIN_S = 30.0
 
 EXAMPLES = """examples:
   python -m examples.peer talk.mp4                       ten seconds at 30 frames a second, VP8
@@ -34,26 +40,25 @@ EXAMPLES = """examples:
 
 
 class ClipTrack(MediaStreamTrack):
-    """A clip, again and again, at an even pace whatever its own frame rate is."""
+    """Pictures, (H * 3 / 2, W) uint8 I420, again and again, at an even pace whatever the clip's own frame rate is."""
 
     kind = "video"
 
-    def __init__(self, path: Path, fps: int) -> None:
+    def __init__(self, pictures: Sequence[NDArray[np.uint8]], fps: int) -> None:
         super().__init__()
         self.sent = 0
+        self._pictures = pictures
         self._fps = fps
-        self._pictures = _repeat(path)
         self._started_s: float | None = None
 
     async def recv(self) -> VideoFrame:
         """The next frame, when it is due."""
         if self.readyState != "live":
             raise MediaStreamError
-        picture = await run_to_end(next, self._pictures)
         if self._started_s is None:
             self._started_s = time.monotonic()
         await asyncio.sleep(self._started_s + self.sent / self._fps - time.monotonic())
-        frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+        frame = unpack_i420(self._pictures[self.sent % len(self._pictures)])
         frame.pts, frame.time_base = self.sent * CLOCK_HZ // self._fps, Fraction(1, CLOCK_HZ)
         self.sent += 1
         return frame
@@ -69,13 +74,17 @@ async def call(
     save: Path | None = None,
     enough: float = math.inf,
 ) -> dict[str, float | str]:
-    """Send the clip for so long, or until ``enough`` frames came back; figures of those.
+    """Send the clip until pictures came back for so long, or ``enough`` of them; figures of those.
+
+    The rate of those that came back leaves out the first second, in which connection and encoders start, and goes to
+    the end of the call: a video that stands still counts as none.
 
     Raises:
         ConnectionError: the relay does not answer, or not with video.
         VideoError: the clip cannot be read, or the answer not written.
     """
-    track = ClipTrack(clip, fps)
+    pictures = await run_to_end(_read, clip, MOST_BYTES)
+    track = ClipTrack(pictures, fps)
     peer = RTCPeerConnection(RTCConfiguration([]))
     coming: asyncio.Future[MediaStreamTrack] = asyncio.get_running_loop().create_future()
 
@@ -87,7 +96,8 @@ async def call(
     transceiver = peer.addTransceiver(track, "sendrecv")
     offered = RTCRtpSender.getCapabilities("video").codecs
     transceiver.setCodecPreferences([one for one in offered if one.mimeType == f"video/{codec}"])
-    arrivals_s: list[float] = []
+    # When each picture came back, and how many had been sent by then.
+    arrivals: list[tuple[float, int]] = []
     with contextlib.ExitStack() as stack:
         writer = None if save is None else stack.enter_context(VideoWriter(save, Fraction(fps)))
         try:
@@ -100,26 +110,25 @@ async def call(
                     answer = await answered.json()
                 await peer.setRemoteDescription(RTCSessionDescription(**answer))
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
+                    async with asyncio.timeout(FIRST_WITHIN_S) as limit:
                         back = await coming
-                        while len(arrivals_s) < enough:
+                        while len(arrivals) < enough:
                             frame = cast(VideoFrame, await back.recv())
-                            arrivals_s.append(time.monotonic())
+                            if not arrivals:
+                                limit.reschedule(asyncio.get_running_loop().time() + seconds)
+                            arrivals.append((time.monotonic(), track.sent))
                             if writer is not None:
                                 await run_to_end(_write, writer, frame)
+                ended = (time.monotonic(), track.sent)
                 async with session.get("/stats") as answered:
                     stats = await answered.json()
         except (ClientError, MediaStreamError) as error:
             raise ConnectionError(f"{relay}: {error or 'the relay ended the video'}") from error
         finally:
             await peer.close()
-    figures: dict[str, float | str] = {"codec": codec, "sent": track.sent, "back": len(arrivals_s)}
-    if len(arrivals_s) > fps:
-        # Without the first second, in which connection and encoders start.
-        steady = [time_s for time_s in arrivals_s if time_s > arrivals_s[0] + 1]
-        if len(steady) > 1:
-            figures["back_fps"] = round((len(steady) - 1) / (steady[-1] - steady[0]), 2)
-    return {**figures, "relay": stats}
+    height, width = pictures[0].shape[0] // 3 * 2, pictures[0].shape[1]
+    counts = {"codec": codec, "size": f"{width}x{height}", "sent": ended[1], "back": len(arrivals)}
+    return {**counts, **rates(arrivals, ended), "relay": stats}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,10 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("clip", type=Path, metavar="CLIP", help="video file, repeated as often as needed")
+    parser.add_argument("clip", type=Path, metavar="CLIP", help="video file, its beginning repeated as often as needed")
     parser.add_argument("--relay", default="http://127.0.0.1:8080", metavar="URL", help="default %(default)s")
     parser.add_argument("--codec", choices=("VP8", "H264"), default="VP8", help="default VP8")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="N", help="for how long (default 10)")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, metavar="N", help="for how long pictures come back (default 10)"
+    )
     parser.add_argument("--fps", type=int, default=30, metavar="N", help="frames a second (default 30)")
     parser.add_argument("--save", type=Path, metavar="MP4", help="write what comes back")
     options = parser.parse_args(arguments)
@@ -156,11 +167,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if figures["back"] else 1
 
 
-def _repeat(path: Path) -> Iterator[Picture]:
-    for _ in itertools.count():
-        with VideoReader(path) as reader:
-            for frame in reader:
-                yield frame.picture
+def _read(path: Path, most_bytes: int) -> list[NDArray[np.uint8]]:
+    """The beginning of a clip as I420, (H * 3 / 2, W) uint8; at least one picture."""
+    pictures: list[NDArray[np.uint8]] = []
+    with VideoReader(path) as reader:
+        for frame in reader:
+            pictures.append(pack_i420(VideoFrame.from_ndarray(frame.picture, format="rgb24")))
+            if (len(pictures) + 1) * pictures[0].nbytes > most_bytes:
+                break
+    return pictures
+
+
+def rates(arrivals: Sequence[tuple[float, int]], ended: tuple[float, int]) -> dict[str, float]:
+    """Frames a second sent since the first one came back, and back since a second later; none of a shorter call."""
+    if not arrivals or ended[0] <= arrivals[0][0] + 1:
+        return {}
+    (first_s, sent_before), (ended_s, sent) = arrivals[0], ended
+    steady = sum(time_s >= first_s + 1 for time_s, _ in arrivals)
+    return {
+        "sent_fps": round((sent - sent_before) / (ended_s - first_s), 2),
+        "back_fps": round(steady / (ended_s - first_s - 1), 2),
+    }
 
 
 def _write(writer: VideoWriter, frame: VideoFrame) -> None:

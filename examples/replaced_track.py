@@ -66,6 +66,7 @@ class TrackStats:
             "delays": len(self.delays_ms),
             "delay_p50_ms": round(float(p50), 1),
             "delay_p99_ms": round(float(p99), 1),
+            "delay_max_ms": round(max(self.delays_ms), 1),
         }
 
 
