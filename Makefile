@@ -12,6 +12,8 @@ STUBS := humanseg/v1
 RTX := 1.7.1.116
 # The nvidia-pytriton wheel, which carries the server, in an environment of its own (450 MB), shared by all checkouts.
 TRITON_HOME ?= $(HOME)/.cache/humanseg/triton
+# Debian's prometheus and promtool, unpacked and not installed, shared by all checkouts.
+PROMETHEUS_HOME ?= $(HOME)/.cache/humanseg/prometheus
 TENSORRT_11 := 11.4.0.106
 TENSORRT_10 := 10.16.1.11
 
@@ -21,7 +23,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check format proto proto-check bench bench-baseline load fuzz soak image clean
+.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check monitoring-check format proto proto-check bench bench-baseline load fuzz soak image clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -96,6 +98,16 @@ $(TRITON_HOME)/installed:
 
 triton-check: .venv/dev.stamp $(TRITON_HOME)/installed  ## the service before a real Triton Inference Server, on the CPU
 	TRITON_HOME="$(TRITON_HOME)" $(BIN)/python -m pytest tests/triton_server tests/contract -m "slow or not slow" -k "triton"
+
+$(PROMETHEUS_HOME)/installed:
+	@echo "fetching Debian's Prometheus (19 MB)"
+	@rm -rf "$(PROMETHEUS_HOME)" && mkdir -p "$(PROMETHEUS_HOME)"
+	@cd "$(PROMETHEUS_HOME)" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; }
+	@cd "$(PROMETHEUS_HOME)" && dpkg-deb -x prometheus_*.deb unpacked && mv unpacked/usr/bin bin && rm -r unpacked prometheus_*.deb
+	@touch "$@"
+
+monitoring-check: .venv/dev.stamp $(PROMETHEUS_HOME)/installed  ## every alert by promtool: fires, and is silent
+	PROMETHEUS_HOME="$(PROMETHEUS_HOME)" $(BIN)/python -m pytest tests/deploy -m "slow or not slow" -k "monitoring"
 
 format: .venv/dev.stamp  ## put the code into form
 	$(BIN)/ruff format .

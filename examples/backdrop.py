@@ -7,8 +7,9 @@ from humanseg.composite_config import BlurBackground, ColorBackground, Composite
 from humanseg.frames import RawFrame
 from humanseg.vision import cv
 from humanseg.vision.arrays import Picture, Size
+from humanseg.vision.color import from_rgb
 from humanseg.vision.composite import cover, solid
-from humanseg.vision.composite_planes import Blur, compose_frame, from_rgb
+from humanseg.vision.composite_planes import Blur, compose_frame
 from humanseg.vision.letterbox import shrink_or_grow
 
 #: Larger images are sent smaller: no frame is larger, and the service takes none of more pixels unless it is told to.

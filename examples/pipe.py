@@ -26,7 +26,7 @@ from humanseg.outputs import Finish, finish_argument
 from humanseg.threads import run_to_end
 from humanseg.video import VideoError, VideoReader
 from humanseg.vision.arrays import Alpha8, Size
-from humanseg.vision.color import i420_to_rgb, rgb_to_i420
+from humanseg.vision.color import rgb_to_i420, to_rgb
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 PIPE = "-"
@@ -176,7 +176,7 @@ def open_sink(target: str, source: str) -> Iterator[BinaryIO]:
 def _frames(source: BinaryIO, header: Y4mHeader) -> Iterator[TimedFrame]:
     for number, planes in enumerate(header.frames(source)):
         raw = view_frame(planes, PixelFormat.I420, header.size)
-        yield TimedFrame(i420_to_rgb(*raw.planes), round(number * 1_000_000 / header.fps))
+        yield TimedFrame(to_rgb(raw), round(number * 1_000_000 / header.fps))
 
 
 def _finished(finish: Finish, frame: TimedFrame, alpha8: Alpha8) -> bytes:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         StageTimes,
         StateReset,
     )
+    from humanseg.balancing import Balancing
+    from humanseg.blocking import BlockingClient, BlockingStream
     from humanseg.client import ClientOptions, SegmentationClient
     from humanseg.composite_config import (
         BlurBackground,
@@ -84,6 +86,8 @@ _MODULES = {
         "Notice", "NoticeReason", "PictureAnswer", "ResumeOutcome", "ResumePoint", "Segmented", "StageTimes",
         "StateReset",
     ),
+    "humanseg.balancing": ("Balancing",),
+    "humanseg.blocking": ("BlockingClient", "BlockingStream"),
     "humanseg.client": ("ClientOptions", "SegmentationClient"),
     "humanseg.composite_config": (
         "BlurBackground", "ColorBackground", "Composite", "ImageBackground", "TransparentBackground",
@@ -109,6 +113,9 @@ __all__ = [
     "Accepted",
     "AccessDeniedError",
     "Answer",
+    "Balancing",
+    "BlockingClient",
+    "BlockingStream",
     "BlurBackground",
     "CallCancelledError",
     "ClientOptions",

@@ -35,6 +35,7 @@ class DropReason(enum.Enum):
     ENGINE_FAILED = enum.auto()
     LATE = enum.auto()
     BAD_SHARED_MEMORY = enum.auto()
+    BAD_LAYOUT = enum.auto()
 
 
 class StateReset(enum.Enum):

@@ -17,6 +17,7 @@ from grpc import aio
 
 from humanseg.access import call_metadata
 from humanseg.answers import Limits, ModelList, ResumePoint, Segmented, read_model_list, read_segmented
+from humanseg.balancing import Balancing, channel_arguments, channel_target
 from humanseg.errors import (
     CallCancelledError,
     CallStatus,
@@ -55,6 +56,7 @@ class ClientOptions:
         max_unanswered: frames on their way in one stream under policy EVERY. Two or three keep the engine busy; more
             cost memory on both sides and gain nothing.
         largest_picture: the largest frame or mask ever expected; sets gRPC's limit on messages received.
+        balancing: which of the addresses that the target leads to; see `Balancing`.
     """
 
     timeout_s: float = 30.0
@@ -62,6 +64,7 @@ class ClientOptions:
     reconnect_s: float = 30.0
     max_unanswered: int = 4
     largest_picture: Size = Size(3840, 2160)
+    balancing: Balancing = Balancing.FIRST
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.answer_timeout_s <= 0 or self.reconnect_s < 0 or self.max_unanswered < 1:
@@ -153,7 +156,7 @@ class SegmentationClient:
             size: of raw bytes.
             rotation: by how much the picture must be turned clockwise to stand upright; a JPEG's EXIF orientation is
                 applied by the server, and the mask lies as viewers show the photo.
-            mask_encoding: how the mask travels; PNG saves bytes on a slow network.
+            mask_encoding: how the mask travels; PNG saves bytes on a slow network, PACKED and RLE more, as a hard mask.
             mask_size: the picture's own if left out.
 
         Raises:
@@ -220,6 +223,7 @@ class SegmentationClient:
         fps: float = 30.0,
         temporal_fusion: TemporalFusion = TemporalFusion.HIGH,
         label: str = "",
+        shared_memory: SharedMemory | None = None,
     ) -> AsyncGenerator[tuple[AnyFrame, Alpha8], None]:
         """Each frame with its mask, in order, none left out; at most `ClientOptions.max_unanswered` are on their way.
 
@@ -233,6 +237,7 @@ class SegmentationClient:
             fps: frames a second, where the frames do not say their times.
             temporal_fusion: how strongly masks are smoothed over time.
             label: see `SessionConfig`.
+            shared_memory: as for `stream`; ``largest`` where later frames are larger than the first.
 
         Raises:
             SegmentationError: the stream failed and none took its place, or a frame was dropped (`FrameDroppedError`).
@@ -256,7 +261,9 @@ class SegmentationClient:
                 label=label,
             )
             patience = Patience(self._options.reconnect_s)
-            pairs = masks_of(lambda resume: self.stream(config, resume=resume), feed, patience)
+            pairs = masks_of(
+                lambda resume: self.stream(config, resume=resume, shared_memory=shared_memory), feed, patience
+            )
             async for pair in await stack.enter_async_context(aclosing(pairs)):
                 yield pair
 
@@ -267,16 +274,18 @@ class SegmentationClient:
 
     def _open_channel(self) -> aio.Channel:
         limit_bytes = message_limit_bytes(self._options.largest_picture.area_px)
-        arguments: list[tuple[str, int]] = [
+        arguments: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", limit_bytes),
             # The server's limit decides about what is sent, and says so by name.
             ("grpc.max_send_message_length", -1),
             # A connection to each channel, see `stream`; gRPC would share one between equal channels.
             ("grpc.use_local_subchannel_pool", 1),
+            *channel_arguments(self._options.balancing),
         ]
+        target = channel_target(self._target, self._options.balancing)
         if self._credentials is None:
-            return aio.insecure_channel(self._target, arguments)
-        return aio.secure_channel(self._target, self._credentials, arguments)
+            return aio.insecure_channel(target, arguments)
+        return aio.secure_channel(target, self._credentials, arguments)
 
 
 Response = TypeVar("Response")

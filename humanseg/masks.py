@@ -1,8 +1,9 @@
-"""Masks as they go over the wire, both directions: plain bytes, or an 8-bit gray PNG. numpy and zlib only.
+"""Masks as they go over the wire, both directions: plain bytes, a gray PNG, bits, or run lengths. numpy and zlib only.
 
 The PNG part follows the PNG specification (third edition, sections 5, 9, 11) for one kind of picture: 8-bit gray, not
 interlaced. The client needs it without OpenCV, and knows that it reads what the server writes; everything else is
-refused by name.
+refused by name. PACKED and RLE are written in the contract (``MaskEncoding`` in the proto), and each mask has one
+form only in them: what the encoder would not write is refused.
 """
 
 import enum
@@ -16,6 +17,11 @@ from humanseg.vision.arrays import Alpha8, Size
 
 #: What zlib may use beside the level: window, memory. The level itself has no effect on run lengths.
 _ZLIB_LEVEL, _ZLIB_WBITS, _ZLIB_MEMORY = 1, 15, 9
+#: A pixel is person in a hard mask (PACKED, RLE) from this value on.
+HARD_LEVEL = 128
+#: Bytes of the longest run; 2**28 - 1 pixels, and so also the largest RLE mask: four times the largest that is served.
+_RUN_BYTES = 4
+LARGEST_RLE_PX = 2 ** (7 * _RUN_BYTES) - 1
 _FILTER_NONE, _FILTER_SUB, _FILTER_UP, _FILTER_AVERAGE, _FILTER_PAETH = range(5)
 
 
@@ -28,13 +34,15 @@ class MaskEncoding(enum.Enum):
 
     ALPHA8 = "alpha8"
     PNG = "png"
+    PACKED = "packed"
+    RLE = "rle"
 
 
 def encode_mask(alpha8: Alpha8, encoding: MaskEncoding) -> bytes:
     """Write an (H, W) uint8 mask, 0 background to 255 person.
 
     Raises:
-        MaskError: the array is not (H, W) uint8, or empty.
+        MaskError: the array is not (H, W) uint8, or empty, or too large for RLE.
     """
     if alpha8.ndim != 2 or alpha8.dtype != np.uint8 or alpha8.size == 0:
         raise MaskError(f"mask of shape {alpha8.shape}, {alpha8.dtype}; expected (H, W) uint8 with H, W >= 1")
@@ -43,16 +51,23 @@ def encode_mask(alpha8: Alpha8, encoding: MaskEncoding) -> bytes:
             return alpha8.tobytes()
         case MaskEncoding.PNG:
             return _encode_png(alpha8)
+        case MaskEncoding.PACKED:
+            return np.packbits(alpha8 >= HARD_LEVEL, axis=1).tobytes()
+        case MaskEncoding.RLE:
+            return _encode_runs(alpha8)
 
 
 def decode_mask(data: bytes | memoryview, encoding: MaskEncoding, size: Size) -> Alpha8:
     """Read a mask of a known size; the inverse of `encode_mask`.
 
-    Returns (H, W) uint8; of ALPHA8 a read-only view of ``data``, else an array of its own.
+    Returns (H, W) uint8, of PACKED and RLE 0 and 255 only; of ALPHA8 a read-only view of ``data``, else an array of its
+    own.
 
     Raises:
         MaskError: the bytes are not a whole, valid mask of that size and encoding.
     """
+    if min(size) < 1:
+        raise MaskError(f"mask of {size}, both sides must be at least 1")
     match encoding:
         case MaskEncoding.ALPHA8:
             seen = data.nbytes if isinstance(data, memoryview) else len(data)
@@ -61,6 +76,65 @@ def decode_mask(data: bytes | memoryview, encoding: MaskEncoding, size: Size) ->
             return np.frombuffer(data, np.uint8).reshape(size.shape)
         case MaskEncoding.PNG:
             return _decode_png(bytes(data), size)
+        case MaskEncoding.PACKED:
+            return _decode_bits(np.frombuffer(data, np.uint8), size)
+        case MaskEncoding.RLE:
+            return _decode_runs(np.frombuffer(data, np.uint8), size)
+
+
+def _decode_bits(data: NDArray[np.uint8], size: Size) -> Alpha8:
+    row_bytes = (size.width + 7) // 8
+    if data.size != size.height * row_bytes:
+        text = f"{data.size} bytes for a PACKED mask of {size}, expected {size.height * row_bytes}"
+        raise MaskError(f"{text} ({row_bytes} a row)")
+    rows = data.reshape(size.height, row_bytes)
+    left_over = np.uint8((1 << (8 * row_bytes - size.width)) - 1)
+    if (wrong := rows[:, -1] & left_over).any():
+        bad = int(np.flatnonzero(wrong)[0])
+        raise MaskError(f"PACKED row {bad} ends in {rows[bad, -1]:08b}; bits behind pixel {size.width} must be 0")
+    return np.unpackbits(rows, axis=1, count=size.width) * np.uint8(255)
+
+
+def _encode_runs(alpha8: Alpha8) -> bytes:
+    if alpha8.size > LARGEST_RLE_PX:
+        raise MaskError(f"mask of {Size.of(alpha8)} for RLE, which holds at most {LARGEST_RLE_PX} pixels; use PACKED")
+    person = (alpha8 >= HARD_LEVEL).ravel()
+    edges = np.flatnonzero(person[1:] != person[:-1]) + 1
+    # Background comes first: where there is none, its run is 0.
+    bounds = np.concatenate(([0, 0] if person[0] else [0], edges, [person.size]))
+    # (runs, 4): what is left of each run before each of its bytes; the first byte is always written.
+    left = np.diff(bounds)[:, np.newaxis] >> np.arange(0, 7 * _RUN_BYTES, 7)
+    written = left > 0
+    written[:, 0] = True
+    codes = (left & 0x7F).astype(np.uint8)
+    codes[:, :-1] |= written[:, 1:].astype(np.uint8) << 7
+    return codes[written].tobytes()
+
+
+def _decode_runs(data: NDArray[np.uint8], size: Size) -> Alpha8:
+    if size.area_px > LARGEST_RLE_PX:
+        raise MaskError(f"RLE mask of {size}, which is more than the {LARGEST_RLE_PX} pixels that RLE holds")
+    ends = np.flatnonzero(data < 0x80)
+    if ends.size == 0 or ends[-1] != data.size - 1:
+        raise MaskError(f"RLE mask of {size}: {data.size} bytes that do not end with the last byte of a run")
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    if (bad := np.flatnonzero(lengths > _RUN_BYTES)).size:
+        raise MaskError(f"RLE run {bad[0]} takes {lengths[bad[0]]} bytes, at most {_RUN_BYTES} are allowed")
+    if (bad := np.flatnonzero((lengths > 1) & (data[ends] == 0))).size:
+        raise MaskError(f"RLE run {bad[0]} is not written in as few bytes as it needs")
+    place = np.arange(data.size) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((data & 0x7F).astype(np.int64) << (7 * place), starts)
+    if (bad := np.flatnonzero(runs[1:] == 0)).size:
+        raise MaskError(f"RLE run {bad[0] + 1} is 0; only the first one, of background, may be")
+    if (total := int(runs.sum())) != size.area_px:
+        raise MaskError(f"RLE runs of {total} pixels for a mask of {size}, expected {size.area_px}")
+    # Sums along the mask, modulo 256: 255 where a run of person begins, 0 where it ends (255 + 1).
+    edges = np.cumsum(runs)[:-1]
+    steps = np.zeros(size.area_px, np.uint8)
+    steps[edges[0::2]] = 255
+    steps[edges[1::2]] = 1
+    return np.cumsum(steps, dtype=np.uint8).reshape(size.shape)
 
 
 def _encode_png(alpha8: Alpha8) -> bytes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+from humanseg.options import ColorMatrix, ColorRange, Degradation, Estimates, FramePolicy, TemporalFusion
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.orientation import Rotation
 
@@ -56,3 +56,5 @@ MASK_ENCODING = ProtoEnum(pb.MaskEncoding, "MASK_ENCODING_", {choice.name: choic
 FRAME_POLICY = ProtoEnum(pb.FramePolicy, "FRAME_POLICY_", {choice.name: choice for choice in FramePolicy})
 DEGRADATION = ProtoEnum(pb.Degradation, "DEGRADATION_", {choice.name: choice for choice in Degradation})
 ESTIMATES = ProtoEnum(pb.Estimates, "ESTIMATES_", {choice.name: choice for choice in Estimates})
+COLOR_MATRIX = ProtoEnum(pb.ColorMatrix, "COLOR_MATRIX_", {choice.name: choice for choice in ColorMatrix})
+COLOR_RANGE = ProtoEnum(pb.ColorRange, "COLOR_RANGE_", {choice.name: choice for choice in ColorRange})

@@ -33,7 +33,8 @@ class SessionConfig:
         rotation: by how much frames must be turned clockwise to stand upright. Masks come back as frames were sent.
         mirrored: whether frames show the scene mirrored, like a selfie preview.
         temporal_fusion: how strongly masks are smoothed over time.
-        mask_encoding: how masks travel; the client hands out decoded ones either way. PNG costs time and saves bytes.
+        mask_encoding: how masks travel; the client hands out decoded ones in any case. PNG costs time and saves bytes;
+            PACKED and RLE save more and are hard: 0 and 255 only.
         mask_size: size of the masks in pixels; None for each frame's own.
         frame_policy: NEWEST for live video (late frames are dropped), EVERY for offline work (the sender waits).
         label: the caller's own name for this session in the server's log; at most 64 printable ASCII characters.
@@ -43,7 +44,7 @@ class SessionConfig:
             leaves it to the server.
         resume_interval_s: how often, at least 1, the server tells where another stream could go on
             (`SegmentationStream.resume_point`); 0 for only when it is about to end this one.
-        composite: finished pictures (`PictureAnswer`) instead of masks; goes with no mask_size, PNG masks or estimates.
+        composite: finished pictures (`PictureAnswer`) instead of masks; with no mask_size, mask_encoding or estimates.
         estimates: SUPERSEDED asks for an estimate (`Estimated`) of the mask of a frame that NEWEST would drop.
     """
 

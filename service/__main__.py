@@ -11,7 +11,7 @@ import sys
 from engines.runner import EngineError
 from service import log
 from service.models import open_models
-from service.server import ListenError, WorkerSeat, serve
+from service.server import KserveUnavailableError, ListenError, WorkerSeat, serve
 from service.settings import Settings, SettingsError, load_settings
 from service.tracing import TracingUnavailableError
 from service.watched_file import SecretFileError
@@ -54,7 +54,7 @@ def run_server(settings: Settings, seat: WorkerSeat | None = None) -> int:
         return 1
     try:
         asyncio.run(serve(settings, catalog, seat))
-    except (ListenError, SecretFileError, TracingUnavailableError) as error:
+    except (KserveUnavailableError, ListenError, SecretFileError, TracingUnavailableError) as error:
         log.event("start_failed", level=logging.ERROR, reason=str(error))
         return 1
     finally:

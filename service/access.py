@@ -16,6 +16,7 @@ from service.watched_file import WatchedFile
 #: 256 random bits in hexadecimal have 64; what is much shorter can be guessed.
 SHORTEST_TOKEN = 32
 _LONGEST_TOKEN = 4096
+_NO_TOKEN = f"no bearer token of {SHORTEST_TOKEN} to {_LONGEST_TOKEN} characters"
 _SCHEME = "bearer "
 _NAME_LIMIT = 64
 
@@ -45,6 +46,11 @@ class Gate:
         self._workers = workers
         self._file = None if path is None else WatchedFile((path,), parse_tokens)
 
+    @property
+    def file(self) -> WatchedFile[Mapping[str, Tenant]] | None:
+        """The file of tokens; None where none are asked for."""
+        return self._file
+
     def tenant_of(self, metadata: Iterable[tuple[str, str | bytes]]) -> Tenant:
         """Whose call this is.
 
@@ -56,7 +62,7 @@ class Gate:
         token = _bearer_token(metadata)
         tenant = self._file.current().get(hashlib.sha256(token.encode()).hexdigest()) if token else None
         if tenant is None:
-            what = "the bearer token is not known here" if token else "no bearer token"
+            what = "the bearer token is not known here" if token else _NO_TOKEN
             raise CallError(Reason.UNAUTHENTICATED, f"{what}; send metadata `authorization: Bearer TOKEN`")
         return replace(tenant, max_sessions=-(-tenant.max_sessions // self._workers))
 

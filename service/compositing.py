@@ -9,9 +9,11 @@ from typing import TypeAlias
 
 import simplejpeg
 
-from humanseg.frames import PixelFormat, RawFrame, pack_planes, view_frame
+from humanseg.frames import PixelFormat, RawFrame, pack_planes
+from humanseg.options import YuvColor
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha8, Picture, Size
+from humanseg.vision.color import from_rgb, to_rgb
 from humanseg.vision.composite import BLUR_RATIO, cover, solid
 from humanseg.vision.composite_planes import (
     DEFAULT_SOFTNESS_PERCENT,
@@ -20,9 +22,7 @@ from humanseg.vision.composite_planes import (
     Blur,
     compose_frame,
     cut_out,
-    from_rgb,
     sharpen_alpha,
-    to_rgb,
 )
 from humanseg.vision.orientation import Rotation, to_sent, upright_size
 
@@ -60,7 +60,7 @@ class RequestedComposite:
 class _Covering:
     """A background brought to a frame's form, kept since the frames of a video are alike."""
 
-    form: tuple[Size, PixelFormat, Rotation, bool] | None = None
+    form: tuple[Size, PixelFormat, YuvColor, Rotation, bool] | None = None
     frame: RawFrame | None = None
 
 
@@ -106,7 +106,7 @@ class CompositePlan:
         return pack_planes(picture)
 
     def _covering_of(self, frame: RawFrame, rotation: Rotation, mirrored: bool) -> RawFrame:
-        form = (frame.size, frame.pixel_format, rotation, mirrored)
+        form = (frame.size, frame.pixel_format, frame.color, rotation, mirrored)
         kept = self._covering
         if kept.frame is None or kept.form != form:
             if isinstance(self.background, BackgroundImage):
@@ -116,21 +116,8 @@ class CompositePlan:
                 picture_rgb = solid(frame.size, self.background)
             else:
                 raise TypeError(f"{self.background} covers nothing")
-            kept.form, kept.frame = form, from_rgb(picture_rgb, frame.pixel_format)
+            kept.form, kept.frame = form, from_rgb(picture_rgb, frame.pixel_format, frame.color)
         return kept.frame
-
-
-def source_frame(
-    picture: bytes | memoryview, pixel_format: PixelFormat, size: Size, decoded_rgb: Picture | None
-) -> RawFrame:
-    """The frame to cut people out of: the raw bytes as they came, or what a file was decoded to.
-
-    Raises:
-        FrameError: the number of bytes does not fit.
-    """
-    if decoded_rgb is not None:
-        return RawFrame(size, PixelFormat.RGB24, (decoded_rgb,))
-    return view_frame(picture, pixel_format, size)
 
 
 def check_composite(

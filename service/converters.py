@@ -4,15 +4,18 @@ The picture of a frame and its mask never pass through a message: `service.wire`
 """
 
 import enum
+from collections.abc import Sequence
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from engines.runner import RunnerInfo
-from humanseg.frames import PixelFormat
+from humanseg.frames import MOST_PLANES, PACKED, Layout, PixelFormat, PlaneLayout
 from humanseg.masks import MaskEncoding
 from humanseg.options import Estimates, TemporalFusion
 from humanseg.proto_enums import (
+    COLOR_MATRIX,
+    COLOR_RANGE,
     DEGRADATION,
     ESTIMATES,
     FRAME_POLICY,
@@ -30,6 +33,7 @@ from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
 from service.composite_messages import composite_message, requested_composite
+from service.picture_form import check_color, check_layout
 from service.pipeline import EncodedMask, PictureTask
 from service.resume import ResumeOutcome
 from service.settings import Settings
@@ -95,6 +99,9 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
         # By hand: the message's own conversion raises on durations of more than ten thousand years.
         resume_interval_s=message.resume_interval.seconds + message.resume_interval.nanos * 1e-9,
         composite=requested_composite(message.composite, unknown) if message.HasField("composite") else None,
+        layout=_layout(message.planes),
+        color_matrix=_choice(COLOR_MATRIX, message.color_matrix, "config.color_matrix", unknown),
+        color_range=_choice(COLOR_RANGE, message.color_range, "config.color_range", unknown),
     )
     if unknown:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
@@ -114,6 +121,7 @@ def received_frame(message: pb.Frame, picture: bytes | memoryview) -> ReceivedFr
         rotation=rotation,
         mirrored=message.mirrored if message.HasField("mirrored") else None,
         unknown_field="; ".join(f"{path}: {text}" for path, text in unknown),
+        layout=_layout(message.planes),
     )
 
 
@@ -142,6 +150,8 @@ def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
     pixel_format = _choice(PIXEL_FORMAT, message.pixel_format, "pixel_format", complaints)
     rotation = _choice(ROTATION, message.rotation, "rotation", complaints)
     encoding = _choice(MASK_ENCODING, message.mask_encoding, "mask_encoding", complaints)
+    matrix = _choice(COLOR_MATRIX, message.color_matrix, "color_matrix", complaints)
+    levels = _choice(COLOR_RANGE, message.color_range, "color_range", complaints)
     picture = message.picture  # once: every access of a bytes field copies it (96 us for 1.4 MB, protobuf 7 upb)
     if len(picture) > limits.max_frame_bytes:
         raise CallError(
@@ -151,11 +161,13 @@ def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
         )
     if pixel_format is None:
         pixel_format = PixelFormat.PNG if picture.startswith(b"\x89PNG") else PixelFormat.JPEG
-    size: Size | None = Size(message.width, message.height)
-    if size == (0, 0) and pixel_format.compressed:
-        size = None
-    elif size is not None and (complaint := limits.complaint(size)):
+    declared, layout = Size(message.width, message.height), _layout(message.planes)
+    size = None if declared == (0, 0) and pixel_format.compressed else declared
+    if size is not None and (complaint := limits.complaint(size)):
         complaints.append(("width, height", complaint))
+    else:
+        check_layout("", layout, pixel_format, declared, limits.max_frame_bytes, complaints)
+    color = check_color("", pixel_format, matrix, levels, complaints)
     mask_size = check_mask_size("", message.mask_width, message.mask_height, limits, complaints)
     if complaints:
         raise invalid(Reason.CONFIG_INVALID, "request is not acceptable", complaints)
@@ -171,6 +183,8 @@ def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
         estimates=Estimates.OFF,
         capture_time_us=0,
         exif=True,
+        layout=layout,
+        color=color,
     )
 
 
@@ -189,6 +203,8 @@ def frame_task(entry: FrameEntry) -> PictureTask:
         capture_time_us=entry.capture_time_us,
         exif=False,
         composite=entry.config.composite,
+        layout=entry.layout,
+        color=entry.config.color,
     )
 
 
@@ -211,6 +227,7 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
     """A config that holds, every default filled in."""
     mask_size = config.mask_size or Size(0, 0)
     deadline_ns = config.frame_deadline_ns
+    color = config.color if config.pixel_format.is_yuv else None
     return pb.SessionConfig(
         model=config.model,
         width=config.size.width,
@@ -230,6 +247,9 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         resume_interval=duration(config.resume_interval_s) if config.resume_interval_s else None,
         composite=None if config.composite is None else composite_message(config.composite),
         shared_memory=None if config.shared_memory is None else config.shared_memory.to_message(),
+        planes=[pb.PlaneLayout(offset_bytes=p.offset_bytes, stride_bytes=p.stride_bytes) for p in config.layout],
+        color_matrix=COLOR_MATRIX.number(color and color.matrix),
+        color_range=COLOR_RANGE.number(color and color.range),
     )
 
 
@@ -365,6 +385,13 @@ def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromMilliseconds(round(seconds * 1000))
     return message
+
+
+def _layout(planes: Sequence[pb.PlaneLayout]) -> Layout:
+    """Where planes are said to lie, not checked; of more than any format has, one more."""
+    if not planes:
+        return PACKED
+    return tuple(PlaneLayout(plane.offset_bytes, plane.stride_bytes) for plane in planes[: MOST_PLANES + 1])
 
 
 def _deadline_ns(message: pb.SessionConfig) -> int | None:

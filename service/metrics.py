@@ -5,7 +5,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 import humanseg
 from engines.runner import RunnerInfo
 from service.histograms import DurationCounter, DurationHistogram
+from service.memory_limit import memory_limit_bytes
 from service.stages import STAGES, StageClock
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class ServiceMetrics:
             values=STAGES,
         )
         self._stage_seconds = {stage: stage_seconds.series(stage) for stage in STAGES}
+        self.live_frame_seconds = DurationHistogram(
+            "humanseg_live_frame_seconds",
+            "From arrival to the answer, of frames of live streams (policy NEWEST) with a mask or an estimate",
+            STAGE_EDGES_S, self.registry,
+        ).series()  # fmt: skip
         self._frames = Counter("humanseg_frames", "Frames answered", ["outcome", "reason"], registry=self.registry)
         self._masks = self._frames.labels("mask", "")
         self._estimates = self._frames.labels("estimate", "")
@@ -112,6 +118,14 @@ class ServiceMetrics:
             "humanseg_trace_spans", "Spans that a collector took, and spans that were lost", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
+        self._file_refused = Gauge(
+            "humanseg_file_refused", "1 while a changed file of secrets cannot be used, and what it said before holds",
+            ["file"], registry=self.registry,
+        )  # fmt: skip
+        Gauge(
+            "humanseg_memory_limit_bytes", "Memory at which the kernel ends the process",
+            registry=self.registry,
+        ).set(memory_limit_bytes())  # fmt: skip
         self._engine = Gauge(
             "humanseg_engine_info", "Models served, the engine in use and where it computes",
             ["model", "version", "engine", "device"],
@@ -134,6 +148,10 @@ class ServiceMetrics:
         """Show which engine serves which model, and on what."""
         for info in infos:
             self._engine.labels(info.model.name, info.model.version, info.engine, info.device).set(1)
+
+    def watch_file(self, file: str, is_refused: Callable[[], bool]) -> None:
+        """Show whether a file of secrets is refused; asked at each scrape, on the thread of the endpoint."""
+        self._file_refused.labels(file).set_function(lambda: float(is_refused()))
 
     def frame_answered(self, clock: StageClock) -> None:
         """Count a mask and the time spent on it."""

@@ -7,9 +7,9 @@ the caller gives them; times are taken here and nowhere else.
 from dataclasses import dataclass, field
 
 from engines.metadata import ModelMetadata
-from humanseg.frames import PixelFormat, view_frame
+from humanseg.frames import PACKED, Layout, PixelFormat, RawFrame, view_frame
 from humanseg.masks import MaskEncoding, encode_mask
-from humanseg.options import Estimates, TemporalFusion
+from humanseg.options import BT601_LIMITED, Estimates, TemporalFusion, YuvColor
 from humanseg.shared_memory import Span
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha, Picture, Size
@@ -17,7 +17,7 @@ from humanseg.vision.decode import DecodeError, ScaledPicture, decode_jpeg_scale
 from humanseg.vision.letterbox import Placement, choose_canvas, fill_canvas, letterbox_frame, restore8
 from humanseg.vision.orientation import Rotation, to_sent, upright_size
 from humanseg.vision.temporal import PARAMETERS, FusionState, ResetReason, carry, fuse
-from service.compositing import CompositePlan, source_frame
+from service.compositing import CompositePlan
 from service.region import SharedPicture
 from service.stages import StageClock
 from service.stream_protocol import SizeLimits
@@ -43,6 +43,10 @@ class PictureTask:
     """Whether a JPEG's EXIF orientation is applied (stills) or ignored (streams)."""
     composite: CompositePlan | None = None
     """A finished picture is wanted instead of the mask."""
+    layout: Layout = PACKED
+    """Where the planes of raw pixels lie."""
+    color: YuvColor = BT601_LIMITED
+    """What I420 and NV12 mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ def prepare(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits, cloc
 
     Raises:
         DecodeError: the file cannot be read, or its size is not the declared one or over the limits.
-        FrameError: the number of bytes does not fit the declared size.
+        FrameError: the number of bytes does not fit the declared size and layout.
         SharedMemoryError: the picture is not where the client says.
     """
     if task.pixel_format.compressed:
@@ -159,13 +163,22 @@ def prepare(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits, cloc
             network_input = fill_canvas(decoded.picture_rgb, placement, task.rotation, task.mirrored)
         whole = None if task.composite is None else decoded.picture_rgb
         return Prepared(network_input, placement, decoded.full_size, whole)
+    with clock.stage("preprocess"):
+        frame = _view(task)
+        canvas = geometry(metadata, frame.size, task.rotation).canvas
+        network_input, placement = letterbox_frame(frame, canvas, task.rotation, task.mirrored)
+    return Prepared(network_input, placement, frame.size)
+
+
+def _view(task: PictureTask) -> RawFrame:
+    """Raw pixels as planes, without a copy.
+
+    Raises:
+        FrameError, SharedMemoryError: as `prepare`.
+    """
     if task.size is None:
         raise ValueError("raw pixels need a declared size")
-    with clock.stage("preprocess"):
-        frame = view_frame(_read(task), task.pixel_format, task.size)
-        canvas = geometry(metadata, task.size, task.rotation).canvas
-        network_input, placement = letterbox_frame(frame, canvas, task.rotation, task.mirrored)
-    return Prepared(network_input, placement, task.size)
+    return view_frame(_read(task), task.pixel_format, task.size, layout=task.layout, color=task.color)
 
 
 def _read(task: PictureTask) -> bytes | memoryview:
@@ -264,7 +277,8 @@ def _compose(
         size = prepared.sent_size
         mask = restore8(alpha, prepared.placement, upright_size(size, task.rotation))
         mask = to_sent(mask, task.rotation, task.mirrored)
-        frame = source_frame(task.picture, task.pixel_format, size, prepared.decoded_rgb)
+        decoded_rgb = prepared.decoded_rgb
+        frame = _view(task) if decoded_rgb is None else RawFrame(size, PixelFormat.RGB24, (decoded_rgb,))
         picture = plan.picture(frame, mask, task.rotation, task.mirrored)
     with clock.stage("encode"):
         payload = plan.encode(picture)

@@ -15,16 +15,68 @@ class SharedMemoryError(Exception):
     """A frame's bytes cannot be read from its slot, or its mask not be written; the text says why."""
 
 
+class SharedFile:
+    """An open shared-memory object of a client's. Read and written by worker threads, closed by the event loop."""
+
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
+        """``size_bytes``: how large the client said it is."""
+        self._descriptor = descriptor
+        self._size_bytes = size_bytes
+        # Without it, close could give the descriptor's number to another file while a thread reads.
+        self._lock = threading.Lock()
+
+    def read_into(self, view: memoryview, position: int) -> None:
+        """Fill ``view`` with what begins at ``position``.
+
+        Raises:
+            SharedMemoryError: it is not there any more.
+        """
+        with self._lock:
+            self._require_open()
+            try:
+                read_whole(self._descriptor, view, position)
+            except (ValueError, OSError) as error:
+                raise SharedMemoryError(f"picture cannot be read: {error}") from None
+
+    def write(self, mask: bytes | memoryview, position: int) -> None:
+        """Write a mask at ``position``.
+
+        Raises:
+            SharedMemoryError: the object has become too small.
+        """
+        with self._lock:
+            self._require_open()
+            try:
+                # A write behind the end would make the region larger again. The client that shrinks it just now still
+                # can: by that it gets back no more than what it had registered.
+                size_bytes = os.fstat(self._descriptor).st_size
+                if size_bytes < position + len(mask):
+                    text = f"the region has {size_bytes} bytes, {self._size_bytes} were registered"
+                    raise SharedMemoryError(f"mask cannot be written: {text}; never make it smaller")
+                write_whole(self._descriptor, mask, position)
+            except OSError as error:
+                raise SharedMemoryError(f"mask cannot be written: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Let go of it; a thread that still works on a picture in it gets a SharedMemoryError."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _require_open(self) -> None:
+        if self._descriptor < 0:
+            raise SharedMemoryError("the stream has ended, or the region was unregistered")
+
+
 class Region:
-    """An open region. Read and written by one worker thread at a time, closed by the event loop."""
+    """A stream's region: rings of slots in a `SharedFile`. Read and written by one worker thread at a time."""
 
     def __init__(self, layout: RegionLayout, descriptor: int) -> None:
         self.layout = layout
-        self._descriptor = descriptor
+        self._file = SharedFile(descriptor, layout.size_bytes)
         # One buffer for all pictures of the stream: fresh memory would be faulted in page by page for each.
         self._picture = bytearray()
-        # Without it, close could give the descriptor's number to another file while a thread reads.
-        self._lock = threading.Lock()
 
     def read(self, span: Span) -> memoryview:
         """A copy of a picture's bytes; the next call overwrites it.
@@ -35,12 +87,7 @@ class Region:
         if len(self._picture) < span.length_bytes:
             self._picture = bytearray(span.length_bytes)
         view = memoryview(self._picture)[: span.length_bytes]
-        with self._lock:
-            self._require_open()
-            try:
-                read_whole(self._descriptor, view, self.layout.pictures.position(span))
-            except (ValueError, OSError) as error:
-                raise SharedMemoryError(f"picture cannot be read: {error}") from None
+        self._file.read_into(view, self.layout.pictures.position(span))
         return view
 
     def write_mask(self, slot: int, mask: bytes | memoryview) -> Span:
@@ -52,31 +99,12 @@ class Region:
         span = Span(slot, 0, len(mask))
         if complaint := self.layout.masks.span_complaint(span):
             raise SharedMemoryError(f"mask of {len(mask)} bytes does not fit: {complaint}; make mask slots larger")
-        position = self.layout.masks.position(span)
-        with self._lock:
-            self._require_open()
-            try:
-                # A write behind the end would make the region larger again. The client that shrinks it just now still
-                # can: by that it gets back no more than what it had registered.
-                size_bytes = os.fstat(self._descriptor).st_size
-                if size_bytes < position + len(mask):
-                    text = f"the region has {size_bytes} bytes, {self.layout.size_bytes} were registered"
-                    raise SharedMemoryError(f"mask cannot be written: {text}; never make it smaller")
-                write_whole(self._descriptor, mask, position)
-            except OSError as error:
-                raise SharedMemoryError(f"mask cannot be written: {error.strerror}") from None
+        self._file.write(mask, self.layout.masks.position(span))
         return span
 
     def close(self) -> None:
-        """Let go of the region; a thread that still works on a frame of it gets a SharedMemoryError."""
-        with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
-
-    def _require_open(self) -> None:
-        if self._descriptor < 0:
-            raise SharedMemoryError("the stream has ended")
+        """Let go of the region; see `SharedFile.close`."""
+        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,11 @@ class Keys:
         self._own = () if path is not None else (own or make_key(),)
         self._file = None if path is None else WatchedFile((path,), parse_keys)
 
+    @property
+    def file(self) -> WatchedFile[tuple[bytes, ...]] | None:
+        """The file of keys; None where there is none."""
+        return self._file
+
     def current(self) -> tuple[bytes, ...]:
         """The keys that are accepted; the first one signs."""
         return self._own if self._file is None else self._file.current()

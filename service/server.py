@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,11 +27,16 @@ from service.models import ModelCatalog
 from service.resume import Keys, Sealer
 from service.roster import Roster
 from service.rpc import SegmentationServicer, register
+from service.session_door import SessionDoor
 from service.settings import Settings
+from service.stills import StillDesk
 from service.stream_protocol import SizeLimits
-from service.tls import TlsFiles, server_credentials
+from service.tls import TlsFiles, server_credentials, watch
 from service.tracing import open_tracing
 from service.unix_socket import SocketRefused, listening_on
+
+if TYPE_CHECKING:
+    from service.kserve import KserveServicer
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 #: How long what was accepted may take to be answered, once streams are no longer served; then how long the last calls
@@ -43,6 +49,10 @@ LOOP_LAG_INTERVAL_S = 0.25
 
 class ListenError(Exception):
     """The port cannot be had."""
+
+
+class KserveUnavailableError(Exception):
+    """KServe's protocol was asked for and cannot be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     Raises:
         ListenError: a port cannot be had.
         SecretFileError: a file of keys cannot be used.
+        KserveUnavailableError: KServe's protocol is asked for, and cannot be served.
         TracingUnavailableError: traces are asked for, and what they need is not installed.
     """
     metrics = ServiceMetrics()
@@ -103,15 +114,23 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     gate = Gate(settings.auth_tokens_file, workers=seat.count if seat else 1)
     server = grpc.aio.server(options=channel_options(settings, shares_port=seat is not None))
     admission = Admission(AdmissionRules(settings.admission_load, settings.admission_fps, settings.runner_threads))
-    servicer = SegmentationServicer(
-        settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, gate, tracing
-    )
+    door = SessionDoor(settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, tracing)
+    stills = StillDesk(dispatcher, metrics, limits, settings.max_stills)
+    servicer = SegmentationServicer(settings, catalog, roster, limits, gate, door, stills)
     register(servicer, server)
+    kserve = _open_kserve(settings, catalog, metrics, limits, gate, door, stills)
+    names = [SERVICE_NAME]
+    if kserve is not None:
+        kserve.register(server)
+        names.append(kserve.full_name)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
-        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _listen(server, settings)
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    port = _listen(server, settings, metrics)
+    for name, file in (("auth_tokens", gate.file), ("resume_key", keys.file)):
+        if file is not None:
+            metrics.watch_file(name, file.is_refused)
     metrics_host = settings.host if seat is None else LOOPBACK
     with (
         open_endpoint(metrics, metrics_host, settings.metrics_port) as endpoint,
@@ -122,7 +141,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
 
         async def show_ready(ready: bool) -> None:
             status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-            for name in ("", SERVICE_NAME):
+            for name in ("", *names):
                 await health_servicer.set(name, status)
             metrics.set_ready(ready)
 
@@ -146,13 +165,41 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
         await health_servicer.enter_graceful_shutdown()
+        if kserve is not None:
+            kserve.drain()
         await _drain(roster, settings.drain_s)
         await server.stop(STOP_GRACE_S)
+        if kserve is not None:
+            await kserve.close()
         await _cancel([lag])
         dispatcher.close()
         estimator.close()
         tracing.close()
     log.event("stopped", sessions_cut=len(roster))
+
+
+def _open_kserve(
+    settings: Settings,
+    catalog: ModelCatalog,
+    metrics: ServiceMetrics,
+    limits: SizeLimits,
+    gate: Gate,
+    door: SessionDoor,
+    stills: StillDesk,
+) -> "KserveServicer | None":
+    if not settings.kserve:
+        return None
+    try:
+        from service.kserve import KserveServicer
+    except (ImportError, RuntimeError) as error:  # tritonclient itself raises a RuntimeError where it lacks a part
+        what = error.name if isinstance(error, ImportError) else error
+        raise KserveUnavailableError(
+            f"--kserve needs a package that is not installed: {what}; install `humanseg[triton]`, or leave it out"
+        ) from error
+    try:
+        return KserveServicer(settings, catalog, metrics, limits, gate, door, stills)
+    except ValueError as error:
+        raise KserveUnavailableError(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -164,7 +211,7 @@ def _listening_on_socket(server: grpc.aio.Server, path: Path | None) -> Iterator
         raise ListenError(str(error)) from None
 
 
-def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+def _listen(server: grpc.aio.Server, settings: Settings, metrics: ServiceMetrics) -> int:
     """The TCP port taken; 0 where none is wanted."""
     if not settings.tcp:
         return 0
@@ -172,7 +219,9 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     credentials = None
     if settings.tls_cert_file is not None and settings.tls_key_file is not None:
         files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
-        credentials = server_credentials(files)
+        watched = watch(files)
+        metrics.watch_file("tls", watched.is_refused)
+        credentials = server_credentials(watched, asks_clients=files.client_authority is not None)
     elif settings.auth_tokens_file is not None:
         log.event("tokens_in_the_clear", level=logging.WARNING, why="no --tls-cert-file: encrypt in front of this port")
     try:

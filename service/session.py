@@ -444,6 +444,7 @@ class Session:
         self.masks += 1
         self._remembered_frame_id = entry.frame_id
         self._metrics.frame_answered(clock)
+        self._count_live(entry, clock)
         if mask.reset is not None:
             self._metrics.fusion_reset(mask.reset.name)
         return MaskAnswer(entry, mask, clock, level, rung.model)
@@ -467,7 +468,12 @@ class Session:
         clock.answered()
         self.estimates += 1
         self._metrics.frame_estimated(clock)
+        self._count_live(frame, clock)
         return EstimateAnswer(frame, mask, clock, level, model)
+
+    def _count_live(self, entry: FrameEntry, clock: StageClock) -> None:
+        if entry.config.policy is FramePolicy.NEWEST:
+            self._metrics.live_frame_seconds.observe_ns(clock.wall_ns["total"])
 
     def _drop(self, entry: FrameEntry | DropEntry, reason: DropReason, detail: str, clock: StageClock) -> DropAnswer:
         clock.answered()

@@ -135,6 +135,13 @@ class Settings:
     shared_memory: bool = _setting(
         False, "pictures and masks through shared memory for clients on this host (docs/operations.md)"
     )
+    kserve: bool = _setting(
+        False,
+        "KServe's inference protocol, which is Triton's, on the same port (docs/kserve.md); needs the extra triton",
+    )
+    kserve_shared_memory: bool = _setting(
+        False, "system shared memory for its clients on this host; the protocol has no token (docs/kserve.md)"
+    )
     reflection: bool = _setting(True, "gRPC server reflection")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("logfmt", "form of a log line", choices=("logfmt", "json"))
@@ -215,6 +222,8 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         raise SettingsError(f"--triton: {error}") from None
     if settings.trace_endpoint is not None:
         _check_endpoint(settings.trace_endpoint)
+    if settings.kserve_shared_memory and not settings.kserve:
+        raise SettingsError("--kserve-shared-memory is for clients of --kserve; give both, or leave it out")
     _check_socket(settings)
     return settings
 

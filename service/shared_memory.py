@@ -25,6 +25,20 @@ _FIELD = "config.shared_memory"
 
 
 @dataclass(frozen=True, slots=True)
+class FieldNames:
+    """How a protocol names what a client says of a region, for complaints."""
+
+    request: str
+    """What is not acceptable: "config"."""
+    region: str
+    name: str
+    size: str
+
+
+_CONFIG_FIELDS = FieldNames("config", _FIELD, f"{_FIELD}.name", f"{_FIELD}.size_bytes")
+
+
+@dataclass(frozen=True, slots=True)
 class RegionRequest:
     """A region as the client names it."""
 
@@ -56,7 +70,7 @@ class RegionDesk:
         if request is None:
             return requested
         if self._region is None:
-            self._require_allowed()
+            require_allowed(enabled=self._enabled, setting="--shared-memory", peer=self._peer, fields=_CONFIG_FIELDS)
             self._region = open_region(request)
             self._on_open(self._region.layout)
         elif self._region.layout != request.layout:
@@ -85,15 +99,6 @@ class RegionDesk:
         """The stream has ended."""
         if self._region is not None:
             self._region.close()
-
-    def _require_allowed(self) -> None:
-        if not self._enabled:
-            text = "shared memory is switched off here; send pictures in the messages, or set --shared-memory"
-        elif _LOCAL_PEER.match(self._peer) is None:
-            text = f"shared memory is for clients on this host, not for {self._peer}; send pictures in the messages"
-        else:
-            return
-        raise _refused(text)
 
     def _complaint(self, frame: ReceivedFrame, span: Span, mask_slot: int) -> str | None:
         if self._region is None or not self._in_use:
@@ -129,49 +134,74 @@ def open_region(request: RegionRequest, folder: Path = FOLDER) -> Region:
         raise invalid(
             Reason.CONFIG_INVALID, "config is not acceptable", [(f"{_FIELD}.{path}", text) for path, text in complaints]
         )
+    descriptor = open_object(layout.name, layout.size_bytes, _CONFIG_FIELDS, folder)
+    # Who cannot read a region must not make the server read or write it.
+    if not hmac.compare_digest(os.pread(descriptor, TOKEN_BYTES, 0), request.token):
+        os.close(descriptor)
+        text = f"not the first {TOKEN_BYTES} bytes of region {layout.name!r}; write them there first"
+        raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [(f"{_FIELD}.token", text)])
+    return Region(layout, descriptor)
+
+
+def require_allowed(*, enabled: bool, setting: str, peer: str, fields: FieldNames) -> None:
+    """Raises CallError (SHARED_MEMORY_REFUSED) where it is switched off, or the client is not on this host."""
+    if not enabled:
+        text = f"shared memory is switched off here; send pictures in the messages, or set {setting}"
+    elif _LOCAL_PEER.match(peer) is None:
+        text = f"shared memory is for clients on this host, not for {peer}; send pictures in the messages"
+    else:
+        return
+    raise refused(text, fields)
+
+
+def open_object(name: str, size_bytes: int, fields: FieldNames, folder: Path = FOLDER) -> int:
+    """Open what a client names, a plain name without a path, and see that it may be used; returns the descriptor.
+
+    Raises:
+        CallError: CONFIG_INVALID where it is not there or smaller than ``size_bytes``; SHARED_MEMORY_REFUSED where its
+            owner or mode is not as it must be.
+    """
+    summary = f"{fields.request} is not acceptable"
     try:
         # Not blocking: opening a pipe could wait for ever. No new terminal, no link, not for programs started here.
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        descriptor = os.open(folder / layout.name, flags)
+        descriptor = os.open(folder / name, flags)
     except PermissionError:
-        raise _refused(f"region {layout.name!r} may not be opened by the server's user; {_MODE_HINT}") from None
+        raise refused(f"region {name!r} may not be opened by the server's user; {_MODE_HINT}", fields) from None
     except OSError as error:
-        text = f"region {layout.name!r} cannot be opened: {error.strerror}; make it before the config is sent"
-        raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [(f"{_FIELD}.name", text)]) from None
+        text = f"region {name!r} cannot be opened: {error.strerror}; make it before the {fields.request} is sent"
+        raise invalid(Reason.CONFIG_INVALID, summary, [(fields.name, text)]) from None
     try:
-        _check_opened(descriptor, request)
+        _check_opened(descriptor, name, size_bytes, fields)
     except BaseException:
         os.close(descriptor)
         raise
-    return Region(layout, descriptor)
+    return descriptor
 
 
 _MODE_HINT = "make it with mode 0600 as the server's user, or 0660 with a group that both are in"
 
 
-def _check_opened(descriptor: int, request: RegionRequest) -> None:
-    layout = request.layout
+def _check_opened(descriptor: int, name: str, size_bytes: int, fields: FieldNames) -> None:
+    summary = f"{fields.request} is not acceptable"
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        text = f"{layout.name!r} is no shared-memory object; make one with shm_open"
-        raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [(f"{_FIELD}.name", text)])
+        text = f"{name!r} is no shared-memory object; make one with shm_open"
+        raise invalid(Reason.CONFIG_INVALID, summary, [(fields.name, text)])
     mode = stat.S_IMODE(status.st_mode)
-    shown = f"region {layout.name!r} (user {status.st_uid}, group {status.st_gid}, mode {mode:04o})"
+    shown = f"region {name!r} (user {status.st_uid}, group {status.st_gid}, mode {mode:04o})"
     is_ours = status.st_uid == os.geteuid()
     is_our_groups = status.st_gid in {os.getegid(), *os.getgroups()} and mode & 0o060 == 0o060
     # Asked for, and not left to the file system: a server that runs as root may open everything.
     if not (is_ours or is_our_groups):
-        raise _refused(f"{shown} is neither the server's user's nor open to a group of his; {_MODE_HINT}")
+        raise refused(f"{shown} is neither the server's user's nor open to a group of his; {_MODE_HINT}", fields)
     if mode & 0o007:
-        raise _refused(f"{shown} is open to everybody on this host; {_MODE_HINT}")
-    if status.st_size < layout.size_bytes:
-        text = f"{layout.name!r} has {status.st_size} bytes, claimed were {layout.size_bytes}; make it that large first"
-        raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [(f"{_FIELD}.size_bytes", text)])
-    # Who cannot read a region must not make the server read or write it.
-    if not hmac.compare_digest(os.pread(descriptor, TOKEN_BYTES, 0), request.token):
-        text = f"not the first {TOKEN_BYTES} bytes of region {layout.name!r}; write them there first"
-        raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", [(f"{_FIELD}.token", text)])
+        raise refused(f"{shown} is open to everybody on this host; {_MODE_HINT}", fields)
+    if status.st_size < size_bytes:
+        text = f"{name!r} has {status.st_size} bytes, claimed were {size_bytes}; make it that large first"
+        raise invalid(Reason.CONFIG_INVALID, summary, [(fields.size, text)])
 
 
-def _refused(text: str) -> CallError:
-    return CallError(Reason.SHARED_MEMORY_REFUSED, f"no shared memory: {text}", fields=[(_FIELD, text)])
+def refused(text: str, fields: FieldNames) -> CallError:
+    """The error of a region that may not be used."""
+    return CallError(Reason.SHARED_MEMORY_REFUSED, f"no shared memory: {text}", fields=[(fields.region, text)])

@@ -18,9 +18,18 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from humanseg.frames import PixelFormat, frame_bytes
+from humanseg.frames import PACKED, Layout, PixelFormat, byte_count_complaint, layout_complaint
 from humanseg.masks import MaskEncoding
-from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+from humanseg.options import (
+    BT601_LIMITED,
+    ColorMatrix,
+    ColorRange,
+    Degradation,
+    Estimates,
+    FramePolicy,
+    TemporalFusion,
+    YuvColor,
+)
 from humanseg.shared_memory import RegionLayout
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
@@ -33,6 +42,7 @@ from service.compositing import (
     check_composite,
     image_complaint,
 )
+from service.picture_form import check_color, check_layout, layout_of_frame
 from service.region import SharedPicture
 
 #: Frames that may wait under policy EVERY: one being read while one is worked on keeps the engine busy.
@@ -90,6 +100,7 @@ class DropReason(enum.Enum):
     ENGINE_FAILED = enum.auto()
     LATE = enum.auto()
     BAD_SHARED_MEMORY = enum.auto()
+    BAD_LAYOUT = enum.auto()
 
 
 class CallError(Exception):
@@ -184,6 +195,10 @@ class RequestedConfig:
     composite: RequestedComposite | None = None
     shared_memory: RegionLayout | None = None
     """A region that is open already."""
+    layout: Layout = PACKED
+    """Of frames of the config's size that say nothing about it."""
+    color_matrix: ColorMatrix | None = None
+    color_range: ColorRange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +234,10 @@ class StreamConfig:
     shared_memory: RegionLayout | None
     composite: CompositePlan | None = None
     """Finished pictures instead of masks."""
+    layout: Layout = PACKED
+    """Of frames of the config's size that say nothing about it."""
+    color: YuvColor = BT601_LIMITED
+    """What I420 and NV12 mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +255,8 @@ class ReceivedFrame:
     """Set where the frame holds an enum value that this server does not know: which, and what is allowed."""
     shared_complaint: str = ""
     """Set where what the frame says of the shared region does not hold."""
+    layout: Layout = PACKED
+    """Empty: as the config says for a frame of its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +281,8 @@ class FrameEntry:
     rotation: Rotation
     mirrored: bool
     arrived_ns: int
+    layout: Layout = PACKED
+    """Where the planes lie, whoever said it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,11 +537,12 @@ class StreamProtocol:
         count, limit = len(frame.picture), self._limits.max_frame_bytes
         if count > limit:
             return drop(DropReason.BAD_SIZE, f"{count} bytes exceed max_frame_bytes {limit}; send smaller frames")
+        layout = layout_of_frame(frame.layout, size, config.layout, config.size)
+        if layout and (complaint := layout_complaint(layout, config.pixel_format, size)):
+            return drop(DropReason.BAD_LAYOUT, complaint)
         if not config.pixel_format.compressed:
-            expected = frame_bytes(config.pixel_format, size)
-            if count != expected:
-                detail = f"{count} bytes for {config.pixel_format.name} {size}, expected {expected}; send whole planes"
-                return drop(DropReason.WRONG_BYTE_COUNT, detail)
+            if complaint := byte_count_complaint(count, config.pixel_format, size, layout):
+                return drop(DropReason.WRONG_BYTE_COUNT, complaint)
         elif count == 0:
             return drop(DropReason.UNDECODABLE, f"0 bytes for {config.pixel_format.name} {size}; send a whole file")
         return FrameEntry(
@@ -530,6 +554,7 @@ class StreamProtocol:
             rotation=config.rotation if frame.rotation is None else frame.rotation,
             mirrored=config.mirrored if frame.mirrored is None else frame.mirrored,
             arrived_ns=now_ns,
+            layout=layout,
         )
 
     def _supersede_waiting(self, newer_id: int) -> None:
@@ -567,9 +592,13 @@ def check_config(
     """
     fields: list[tuple[str, str]] = []
     size = Size(requested.width, requested.height)
+    pixel_format = requested.pixel_format or PixelFormat.I420
     if complaint := limits.complaint(size):
         fields.append(("config.width, config.height", complaint))
-    if requested.pixel_format is PixelFormat.PNG:
+    else:
+        check_layout("config.", requested.layout, pixel_format, size, limits.max_frame_bytes, fields)
+    color = check_color("config.", pixel_format, requested.color_matrix, requested.color_range, fields)
+    if pixel_format is PixelFormat.PNG:
         fields.append(("config.pixel_format", "PNG is for Segment only; stream JPEG or raw pixels"))
     if not (len(requested.label) <= LABEL_LIMIT and requested.label.isascii() and requested.label.isprintable()):
         text = f"{requested.label[:LABEL_LIMIT]!r} ({len(requested.label)} characters) is not a label"
@@ -590,13 +619,13 @@ def check_config(
     composite = None
     if requested.composite is not None:
         fields += _contradictions(requested)
-        composite = check_composite(requested.composite, requested.pixel_format or PixelFormat.I420, images, fields)
+        composite = check_composite(requested.composite, pixel_format, images, fields)
     if fields:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", fields)
     return StreamConfig(
         model=check_model(requested.model, catalog),
         size=size,
-        pixel_format=requested.pixel_format or PixelFormat.I420,
+        pixel_format=pixel_format,
         rotation=Rotation.DEG_0 if requested.rotation is None else requested.rotation,
         mirrored=requested.mirrored,
         fusion=requested.fusion or TemporalFusion.HIGH,
@@ -610,6 +639,8 @@ def check_config(
         resume_interval_s=interval_s,
         composite=composite,
         shared_memory=requested.shared_memory,
+        layout=requested.layout,
+        color=color,
     )
 
 

@@ -20,14 +20,23 @@ class TlsFiles:
     """Where there is one, a client needs a certificate of it (mTLS)."""
 
 
-def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Credentials that take over changed files with the next handshake; connections that are open stay as they are.
+def watch(files: TlsFiles) -> WatchedFile[grpc.ServerCertificateConfiguration]:
+    """The files, read anew when they change.
 
     Raises:
         SecretFileError: the files cannot be used.
     """
     paths = (files.certificate, files.key) + ((files.client_authority,) if files.client_authority else ())
-    watched = WatchedFile(paths, lambda *pems: _configuration(files, *pems))
+    return WatchedFile(paths, lambda *pems: _configuration(files, *pems))
+
+
+def server_credentials(
+    watched: WatchedFile[grpc.ServerCertificateConfiguration], *, asks_clients: bool
+) -> grpc.ServerCredentials:
+    """Credentials that take over changed files with the next handshake; connections that are open stay as they are.
+
+    ``asks_clients``: a client needs a certificate of the authority among the files (mTLS).
+    """
     in_use = [watched.current()]
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
@@ -39,7 +48,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
         return current
 
     make: Callable[..., grpc.ServerCredentials] = grpc.dynamic_ssl_server_credentials
-    return make(watched.current(), changed, require_client_authentication=files.client_authority is not None)
+    return make(watched.current(), changed, require_client_authentication=asks_clients)
 
 
 def _configuration(

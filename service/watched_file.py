@@ -1,7 +1,8 @@
 """A file of secrets or certificates that is read anew when it changes on disk.
 
-Looked at only when somebody asks, and at most once a second. A file that cannot be read or understood any more leaves
-what was read before in force, with a line in the log: a mistake in a rollout of secrets must not end the service.
+Looked at only when somebody asks (a scrape of the metrics does), and at most once a second. A file that cannot be read
+or understood any more leaves what was read before in force, with a line in the log: a mistake in a rollout of secrets
+must not end the service.
 """
 
 import logging
@@ -38,6 +39,7 @@ class WatchedFile(Generic[Content]):
         self._looked_at_s = time.monotonic()
         self._seen = self._look()
         self._content = self._read()
+        self._is_refused = False
 
     def current(self) -> Content:
         """What the files say now; what they said before where that cannot be used."""
@@ -51,10 +53,17 @@ class WatchedFile(Generic[Content]):
                 self._seen = seen
                 try:
                     self._content = self._read()
+                    self._is_refused = False
                     log.event("file_reloaded", file=self._name)
                 except SecretFileError as error:
+                    self._is_refused = True
                     log.event("file_refused", level=logging.ERROR, file=self._name, reason=str(error))
             return self._content
+
+    def is_refused(self) -> bool:
+        """Whether the files changed into something that cannot be used; looks at them, so that nobody has to call."""
+        self.current()
+        return self._is_refused
 
     @property
     def _name(self) -> str:

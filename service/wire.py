@@ -14,6 +14,8 @@ _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
 #: protobuf refuses longer ones, whatever their value.
 _LARGEST_VARINT_BYTES, _LARGEST_LENGTH_BYTES = 10, 5
+#: Of a kind that no field has.
+_NO_TAG = 7
 
 
 def _tag(number: int) -> int:
@@ -83,7 +85,7 @@ def _find_picture(data: bytes) -> tuple[int, int, int, int] | None:
     """(begin of the frame, the picture's tag, its first byte, behind its last) of a request of the plain form.
 
     None for any other: no frame or more beside it, no picture or several, a field that ends behind the frame, groups,
-    field numbers that need more than one byte.
+    field numbers that need more than two bytes, or are written in more than they need.
     """
     if not data or data[0] != _FRAME:
         return None
@@ -94,12 +96,10 @@ def _find_picture(data: bytes) -> tuple[int, int, int, int] | None:
     position = first
     while position < len(data):
         tag_at = position
-        tag = data[position]
-        if tag >= 0x80 or tag < 0x08:
-            return None
+        tag, position = _read_tag(data, position)
         kind = tag & 7
         if kind == _LENGTH_DELIMITED:
-            length, position = _read_varint(data, position + 1, _LARGEST_LENGTH_BYTES)
+            length, position = _read_varint(data, position, _LARGEST_LENGTH_BYTES)
             if length is None:
                 return None
             if tag == _PICTURE:
@@ -108,14 +108,26 @@ def _find_picture(data: bytes) -> tuple[int, int, int, int] | None:
                 found = (first, tag_at, position, position + length)
             position += length
         elif kind == _VARINT:
-            value, position = _read_varint(data, position + 1, _LARGEST_VARINT_BYTES)
+            value, position = _read_varint(data, position, _LARGEST_VARINT_BYTES)
             if value is None:
                 return None
         elif kind in _FIXED_BYTES:
-            position += 1 + _FIXED_BYTES[kind]
+            position += _FIXED_BYTES[kind]
         else:
             return None
     return found if position == len(data) else None
+
+
+def _read_tag(data: bytes, position: int) -> tuple[int, int]:
+    """(tag, position behind it) of one or two bytes; `_NO_TAG` for any other, and for field number 0."""
+    tag = data[position]
+    position += 1
+    if tag >= 0x80:
+        if position >= len(data) or not 0 < data[position] < 0x80:
+            return _NO_TAG, position
+        tag = tag & 0x7F | data[position] << 7
+        position += 1
+    return (tag if tag >= 0x08 else _NO_TAG), position
 
 
 def _read_varint(data: bytes, position: int, most_bytes: int) -> tuple[int | None, int]:

@@ -7,7 +7,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from humanseg.frames import PixelFormat, RawFrame, pack_planes
 from humanseg.vision.arrays import Alpha, Size
-from humanseg.vision.composite_planes import Blur, compose_frame, from_rgb, sharpen_alpha
+from humanseg.vision.color import from_rgb
+from humanseg.vision.composite_planes import Blur, compose_frame, sharpen_alpha
 from humanseg.vision.letterbox import Placement, restore8
 
 SIZE, CANVAS = Size(1280, 720), Size(320, 192)

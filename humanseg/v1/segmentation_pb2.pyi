@@ -38,7 +38,7 @@ class _PixelFormatEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_PixelForma
     PIXEL_FORMAT_BGR24: _PixelFormat.ValueType  # 2
     """Blue, green, red, a byte each (OpenCV's order): width * height * 3 bytes."""
     PIXEL_FORMAT_I420: _PixelFormat.ValueType  # 3
-    """Planes Y, U, V with chroma halved both ways, rounded up, BT.601 limited range:
+    """Planes Y, U, V with chroma halved both ways, rounded up (`ColorMatrix`, `ColorRange`):
     width * height + 2 * ceil(width / 2) * ceil(height / 2) bytes.
     """
     PIXEL_FORMAT_NV12: _PixelFormat.ValueType  # 4
@@ -49,7 +49,9 @@ class _PixelFormatEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_PixelForma
     """A PNG file, 8 bits a channel; transparency is ignored. For Segment only."""
 
 class PixelFormat(_PixelFormat, metaclass=_PixelFormatEnumTypeWrapper):
-    """How the bytes of a picture are to be read. Raw formats are packed: no padding at the end of a row."""
+    """How the bytes of a picture are to be read. Raw formats are packed, rows without padding and plane after plane, unless
+    `planes` says where they lie.
+    """
 
 PIXEL_FORMAT_UNSPECIFIED: PixelFormat.ValueType  # 0
 """In a config: the server decides, which is I420. Never in an answer."""
@@ -58,7 +60,7 @@ PIXEL_FORMAT_RGB24: PixelFormat.ValueType  # 1
 PIXEL_FORMAT_BGR24: PixelFormat.ValueType  # 2
 """Blue, green, red, a byte each (OpenCV's order): width * height * 3 bytes."""
 PIXEL_FORMAT_I420: PixelFormat.ValueType  # 3
-"""Planes Y, U, V with chroma halved both ways, rounded up, BT.601 limited range:
+"""Planes Y, U, V with chroma halved both ways, rounded up (`ColorMatrix`, `ColorRange`):
 width * height + 2 * ceil(width / 2) * ceil(height / 2) bytes.
 """
 PIXEL_FORMAT_NV12: PixelFormat.ValueType  # 4
@@ -67,6 +69,52 @@ PIXEL_FORMAT_JPEG: PixelFormat.ValueType  # 5
 """A JPEG file. Its own size must be the declared one. In a stream its EXIF orientation is ignored."""
 PIXEL_FORMAT_PNG: PixelFormat.ValueType  # 6
 """A PNG file, 8 bits a channel; transparency is ignored. For Segment only."""
+
+class _ColorMatrix:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ColorMatrixEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ColorMatrix.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    COLOR_MATRIX_UNSPECIFIED: _ColorMatrix.ValueType  # 0
+    """In a config or request: the server decides, which is BT601. In an answer: the format is no YUV."""
+    COLOR_MATRIX_BT601: _ColorMatrix.ValueType  # 1
+    """ITU-R BT.601: webcams, WebRTC, JPEG."""
+    COLOR_MATRIX_BT709: _ColorMatrix.ValueType  # 2
+    """ITU-R BT.709: HD cameras and files."""
+
+class ColorMatrix(_ColorMatrix, metaclass=_ColorMatrixEnumTypeWrapper):
+    """By which matrix the YUV of I420 and NV12 was made of RGB."""
+
+COLOR_MATRIX_UNSPECIFIED: ColorMatrix.ValueType  # 0
+"""In a config or request: the server decides, which is BT601. In an answer: the format is no YUV."""
+COLOR_MATRIX_BT601: ColorMatrix.ValueType  # 1
+"""ITU-R BT.601: webcams, WebRTC, JPEG."""
+COLOR_MATRIX_BT709: ColorMatrix.ValueType  # 2
+"""ITU-R BT.709: HD cameras and files."""
+
+class _ColorRange:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ColorRangeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ColorRange.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    COLOR_RANGE_UNSPECIFIED: _ColorRange.ValueType  # 0
+    """In a config or request: the server decides, which is LIMITED. In an answer: the format is no YUV."""
+    COLOR_RANGE_LIMITED: _ColorRange.ValueType  # 1
+    """Y 16 to 235, U and V 16 to 240 ("tv", "mpeg")."""
+    COLOR_RANGE_FULL: _ColorRange.ValueType  # 2
+    """0 to 255 ("pc", "jpeg")."""
+
+class ColorRange(_ColorRange, metaclass=_ColorRangeEnumTypeWrapper):
+    """Which levels the YUV of I420 and NV12 uses. Levels outside of it are read as what they stand for, not cut off."""
+
+COLOR_RANGE_UNSPECIFIED: ColorRange.ValueType  # 0
+"""In a config or request: the server decides, which is LIMITED. In an answer: the format is no YUV."""
+COLOR_RANGE_LIMITED: ColorRange.ValueType  # 1
+"""Y 16 to 235, U and V 16 to 240 ("tv", "mpeg")."""
+COLOR_RANGE_FULL: ColorRange.ValueType  # 2
+"""0 to 255 ("pc", "jpeg")."""
 
 class _Rotation:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -138,6 +186,17 @@ class _MaskEncodingEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_MaskEncod
     """One byte a pixel, rows from top to bottom, no padding: 0 background, 255 person, in between the soft edge."""
     MASK_ENCODING_PNG: _MaskEncoding.ValueType  # 2
     """The same as an 8-bit gray PNG file."""
+    MASK_ENCODING_PACKED: _MaskEncoding.ValueType  # 3
+    """Hard instead of soft, a bit a pixel: 1 where ALPHA8 would be 128 or more. Rows from top to bottom, each beginning with
+    a byte of its own; in a byte the leftmost pixel is the highest bit (as numpy.packbits and PBM have it), and the bits
+    behind the last pixel of a row are 0. height * ceil(width / 8) bytes.
+    """
+    MASK_ENCODING_RLE: _MaskEncoding.ValueType  # 4
+    """The same hard mask as run lengths: row by row from the upper left, regardless of where rows end, alternately of
+    background and person. The first run is of background, 0 if the first pixel is person; no later one is 0. Each is a
+    varint as in protobuf (7 bits a byte, lowest first, highest bit set in all bytes but the last) in its shortest form.
+    Together they are width * height. At most one byte more than ALPHA8 takes, and far less for people.
+    """
 
 class MaskEncoding(_MaskEncoding, metaclass=_MaskEncodingEnumTypeWrapper):
     """How a mask is written."""
@@ -148,6 +207,17 @@ MASK_ENCODING_ALPHA8: MaskEncoding.ValueType  # 1
 """One byte a pixel, rows from top to bottom, no padding: 0 background, 255 person, in between the soft edge."""
 MASK_ENCODING_PNG: MaskEncoding.ValueType  # 2
 """The same as an 8-bit gray PNG file."""
+MASK_ENCODING_PACKED: MaskEncoding.ValueType  # 3
+"""Hard instead of soft, a bit a pixel: 1 where ALPHA8 would be 128 or more. Rows from top to bottom, each beginning with
+a byte of its own; in a byte the leftmost pixel is the highest bit (as numpy.packbits and PBM have it), and the bits
+behind the last pixel of a row are 0. height * ceil(width / 8) bytes.
+"""
+MASK_ENCODING_RLE: MaskEncoding.ValueType  # 4
+"""The same hard mask as run lengths: row by row from the upper left, regardless of where rows end, alternately of
+background and person. The first run is of background, 0 if the first pixel is person; no later one is 0. Each is a
+varint as in protobuf (7 bits a byte, lowest first, highest bit set in all bytes but the last) in its shortest form.
+Together they are width * height. At most one byte more than ALPHA8 takes, and far less for people.
+"""
 
 class _FramePolicy:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -372,7 +442,7 @@ class _DropReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DropReason.
     DROP_REASON_SUPERSEDED: _DropReason.ValueType  # 1
     """A newer frame arrived before the engine was free (policy NEWEST)."""
     DROP_REASON_WRONG_BYTE_COUNT: _DropReason.ValueType  # 2
-    """The number of bytes does not fit size and format."""
+    """The number of bytes does not fit size and format; with `planes`, one of them ends behind the last byte."""
     DROP_REASON_UNDECODABLE: _DropReason.ValueType  # 3
     """The JPEG cannot be decoded, or its size is not the declared one."""
     DROP_REASON_BAD_SIZE: _DropReason.ValueType  # 4
@@ -387,6 +457,10 @@ class _DropReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DropReason.
     """What the frame says of the shared region does not hold: no region, a slot that does not exist or is in use, bytes
     behind the end of a slot, a region that became too small, a mask that does not fit its slot.
     """
+    DROP_REASON_BAD_LAYOUT: _DropReason.ValueType  # 60
+    """What the frame says of its planes does not hold: not as many as the format has, a stride below the bytes of a row,
+    planes that overlap, planes of a file.
+    """
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
     """Why a frame has no mask. The stream lives on after each of them."""
@@ -396,7 +470,7 @@ DROP_REASON_UNSPECIFIED: DropReason.ValueType  # 0
 DROP_REASON_SUPERSEDED: DropReason.ValueType  # 1
 """A newer frame arrived before the engine was free (policy NEWEST)."""
 DROP_REASON_WRONG_BYTE_COUNT: DropReason.ValueType  # 2
-"""The number of bytes does not fit size and format."""
+"""The number of bytes does not fit size and format; with `planes`, one of them ends behind the last byte."""
 DROP_REASON_UNDECODABLE: DropReason.ValueType  # 3
 """The JPEG cannot be decoded, or its size is not the declared one."""
 DROP_REASON_BAD_SIZE: DropReason.ValueType  # 4
@@ -410,6 +484,10 @@ DROP_REASON_LATE: DropReason.ValueType  # 20
 DROP_REASON_BAD_SHARED_MEMORY: DropReason.ValueType  # 50
 """What the frame says of the shared region does not hold: no region, a slot that does not exist or is in use, bytes
 behind the end of a slot, a region that became too small, a mask that does not fit its slot.
+"""
+DROP_REASON_BAD_LAYOUT: DropReason.ValueType  # 60
+"""What the frame says of its planes does not hold: not as many as the format has, a stride below the bytes of a row,
+planes that overlap, planes of a file.
 """
 
 class _NoticeReason:
@@ -786,6 +864,33 @@ class SharedMemory(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class PlaneLayout(message.Message):
+    """Where a plane of a raw picture lies in the picture's bytes. The planes come in the order of the format (I420: Y, U, V;
+    NV12: Y, UV; RGB24 and BGR24: one) and may lie in any; the bytes of two, from first to last, must not overlap. Between
+    and behind them may be anything, which is not read.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    OFFSET_BYTES_FIELD_NUMBER: builtins.int
+    STRIDE_BYTES_FIELD_NUMBER: builtins.int
+    offset_bytes: builtins.int
+    """Where the first row begins, counted from the beginning of the picture."""
+    stride_bytes: builtins.int
+    """From the beginning of a row to that of the next; at least the bytes of a row, a padding of any length behind them."""
+    def __init__(
+        self,
+        *,
+        offset_bytes: builtins.int = ...,
+        stride_bytes: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["offset_bytes", b"offset_bytes", "stride_bytes", b"stride_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class SharedSpan(message.Message):
     """Bytes in a slot of a shared region."""
 
@@ -838,6 +943,9 @@ class SessionConfig(message.Message):
     RESUME_INTERVAL_FIELD_NUMBER: builtins.int
     COMPOSITE_FIELD_NUMBER: builtins.int
     SHARED_MEMORY_FIELD_NUMBER: builtins.int
+    PLANES_FIELD_NUMBER: builtins.int
+    COLOR_MATRIX_FIELD_NUMBER: builtins.int
+    COLOR_RANGE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -874,6 +982,10 @@ class SessionConfig(message.Message):
     """A `ResumePoint.token` of an earlier stream, to go on where that one ended: masks are fused with those before. In the
     first config only. One that is of no use here starts anew, and `AcceptedConfig.resume` says why. Never echoed.
     """
+    color_matrix: ColorMatrix.ValueType
+    """How I420 and NV12 are meant; for them only. Finished pictures come back the same way. Default BT601."""
+    color_range: ColorRange.ValueType
+    """How I420 and NV12 are meant; for them only. Finished pictures come back the same way. Default LIMITED."""
     @builtins.property
     def frame_deadline(self) -> duration_pb2.Duration:
         """How old a frame may be, counted from its arrival at the server, when its mask is ready; at least 1 ms. A frame that
@@ -902,6 +1014,12 @@ class SessionConfig(message.Message):
         again, or none. Default: none.
         """
 
+    @builtins.property
+    def planes(self) -> containers.RepeatedCompositeFieldContainer[PlaneLayout]:
+        """Where the planes lie in frames of the config's size that say nothing about it; end at most at
+        `Limits.max_frame_bytes`. Default: packed. Not for JPEG.
+        """
+
     def __init__(
         self,
         *,
@@ -924,10 +1042,13 @@ class SessionConfig(message.Message):
         resume_interval: duration_pb2.Duration | None = ...,
         composite: Composite | None = ...,
         shared_memory: SharedMemory | None = ...,
+        planes: abc.Iterable[PlaneLayout] | None = ...,
+        color_matrix: ColorMatrix.ValueType = ...,
+        color_range: ColorRange.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval", "shared_memory", b"shared_memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "shared_memory", b"shared_memory", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["color_matrix", b"color_matrix", "color_range", b"color_range", "composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "planes", b"planes", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "shared_memory", b"shared_memory", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -946,6 +1067,7 @@ class Frame(message.Message):
     MIRRORED_FIELD_NUMBER: builtins.int
     SHARED_PICTURE_FIELD_NUMBER: builtins.int
     MASK_SLOT_FIELD_NUMBER: builtins.int
+    PLANES_FIELD_NUMBER: builtins.int
     frame_id: builtins.int
     """The client's number for this frame; must grow from frame to frame, gaps allowed."""
     capture_time_us: builtins.int
@@ -975,6 +1097,12 @@ class Frame(message.Message):
         (BAD_SHARED_MEMORY).
         """
 
+    @builtins.property
+    def planes(self) -> containers.RepeatedCompositeFieldContainer[PlaneLayout]:
+        """Where the planes of this frame lie, in `picture` or the `shared_picture`. None: as the config says for a frame of the
+        config's size, packed for one of another size.
+        """
+
     def __init__(
         self,
         *,
@@ -987,10 +1115,11 @@ class Frame(message.Message):
         mirrored: builtins.bool | None = ...,
         shared_picture: SharedSpan | None = ...,
         mask_slot: builtins.int = ...,
+        planes: abc.Iterable[PlaneLayout] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_mirrored", b"_mirrored", "mirrored", b"mirrored", "shared_picture", b"shared_picture"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_mirrored", b"_mirrored", "capture_time_us", b"capture_time_us", "frame_id", b"frame_id", "height", b"height", "mask_slot", b"mask_slot", "mirrored", b"mirrored", "picture", b"picture", "rotation", b"rotation", "shared_picture", b"shared_picture", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_mirrored", b"_mirrored", "capture_time_us", b"capture_time_us", "frame_id", b"frame_id", "height", b"height", "mask_slot", b"mask_slot", "mirrored", b"mirrored", "picture", b"picture", "planes", b"planes", "rotation", b"rotation", "shared_picture", b"shared_picture", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mirrored: _TypeAlias = typing.Literal["mirrored"]  # noqa: Y015
     _WhichOneofArgType__mirrored: _TypeAlias = typing.Literal["_mirrored", b"_mirrored"]  # noqa: Y015
@@ -1436,6 +1565,9 @@ class SegmentRequest(message.Message):
     MASK_ENCODING_FIELD_NUMBER: builtins.int
     MASK_WIDTH_FIELD_NUMBER: builtins.int
     MASK_HEIGHT_FIELD_NUMBER: builtins.int
+    PLANES_FIELD_NUMBER: builtins.int
+    COLOR_MATRIX_FIELD_NUMBER: builtins.int
+    COLOR_RANGE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model, as in `SessionConfig.model`."""
     picture: builtins.bytes
@@ -1456,6 +1588,14 @@ class SegmentRequest(message.Message):
     """Width of the mask in pixels; 0: the picture's own. Give both sides or neither."""
     mask_height: builtins.int
     """Height of the mask in pixels; 0: the picture's own."""
+    color_matrix: ColorMatrix.ValueType
+    """How I420 and NV12 are meant; for them only. Default BT601."""
+    color_range: ColorRange.ValueType
+    """How I420 and NV12 are meant; for them only. Default LIMITED."""
+    @builtins.property
+    def planes(self) -> containers.RepeatedCompositeFieldContainer[PlaneLayout]:
+        """Where the planes of a raw picture lie in `picture`. Default: packed."""
+
     def __init__(
         self,
         *,
@@ -1468,10 +1608,13 @@ class SegmentRequest(message.Message):
         mask_encoding: MaskEncoding.ValueType = ...,
         mask_width: builtins.int = ...,
         mask_height: builtins.int = ...,
+        planes: abc.Iterable[PlaneLayout] | None = ...,
+        color_matrix: ColorMatrix.ValueType = ...,
+        color_range: ColorRange.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "picture", b"picture", "pixel_format", b"pixel_format", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["color_matrix", b"color_matrix", "color_range", b"color_range", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "picture", b"picture", "pixel_format", b"pixel_format", "planes", b"planes", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

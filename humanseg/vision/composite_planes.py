@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.frames import PixelFormat, RawFrame
-from humanseg.vision import color, cv
+from humanseg.options import YuvColor
+from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha8, Field, Picture, Size
+from humanseg.vision.color import to_rgb
 from humanseg.vision.composite import BLUR_RATIO
 from humanseg.vision.letterbox import shrink_or_grow
 
@@ -73,21 +75,18 @@ def compose_frame(frame: RawFrame, alpha8: Alpha8, background: RawFrame | Blur) 
     Args:
         frame: any raw format.
         alpha8: (H, W) uint8, 0 background to 255 person.
-        background: a picture of the frame's size, format and range, or the frame's own room blurred.
+        background: a picture of the frame's size, format and color (`from_rgb`), or the frame's own room blurred.
 
     Returns new planes: exactly the frame's where alpha is 255, exactly the background's where it is 0 (chroma: where
     all of its pixels are).
 
     Raises:
-        ValueError: sizes or formats differ.
+        ValueError: sizes, formats or colors differ.
     """
     _check_size(frame, alpha8)
-    if isinstance(background, RawFrame) and (background.size, background.pixel_format) != (
-        frame.size, frame.pixel_format,
-    ):  # fmt: skip
+    if isinstance(background, RawFrame) and _form(background) != _form(frame):
         raise ValueError(
-            f"background {background.pixel_format.name} {background.size} for a frame of {frame.pixel_format.name}"
-            f" {frame.size}; bring it into that form first"
+            f"background {_shown(background)} for a frame of {_shown(frame)}; bring it into that form first (from_rgb)"
         )
     alphas = _Alphas(alpha8)
     small = _Small.of(frame, alphas)
@@ -103,7 +102,7 @@ def compose_frame(frame: RawFrame, alpha8: Alpha8, background: RawFrame | Blur) 
         out = _grown(behind, channels, plane) if isinstance(background, Blur) else background.planes[index].copy()
         _mix_into(out, plane, alphas.for_plane(plane), fine_person, fine_room, channels)
         planes.append(out)
-    return RawFrame(frame.size, frame.pixel_format, tuple(planes))
+    return RawFrame(frame.size, frame.pixel_format, tuple(planes), frame.color)
 
 
 def cut_out(frame: RawFrame, alpha8: Alpha8) -> NDArray[np.uint8]:
@@ -123,39 +122,6 @@ def cut_out(frame: RawFrame, alpha8: Alpha8) -> NDArray[np.uint8]:
     room = soft.of_smooth(_twice(small.room(BLUR_RATIO)), every)
     soft.put(colors, person + share * (soft.of(picture_rgb) - share * person - (1 - share) * room))
     return np.dstack((colors, alpha8))
-
-
-def to_rgb(frame: RawFrame) -> Picture:
-    """A raw frame as (H, W, 3) uint8 RGB; YUV is BT.601 limited range."""
-    match frame.pixel_format:
-        case PixelFormat.RGB24:
-            return frame.planes[0]
-        case PixelFormat.BGR24:
-            return color.bgr_to_rgb(frame.planes[0])
-        case PixelFormat.I420:
-            return color.i420_to_rgb(*frame.planes)
-        case _:
-            return color.nv12_to_rgb(*frame.planes)
-
-
-def from_rgb(picture_rgb: Picture, pixel_format: PixelFormat) -> RawFrame:
-    """(H, W, 3) uint8 RGB as a raw frame of that format; YUV is BT.601 limited range.
-
-    Raises:
-        ValueError: the format is compressed.
-    """
-    size = Size.of(picture_rgb)
-    match pixel_format:
-        case PixelFormat.RGB24:
-            return RawFrame(size, pixel_format, (picture_rgb,))
-        case PixelFormat.BGR24:
-            return RawFrame(size, pixel_format, (color.bgr_to_rgb(picture_rgb),))
-        case PixelFormat.I420:
-            return RawFrame(size, pixel_format, color.rgb_to_i420(picture_rgb))
-        case PixelFormat.NV12:
-            return RawFrame(size, pixel_format, color.rgb_to_nv12(picture_rgb))
-        case _:
-            raise ValueError(f"{pixel_format.name} is a file and has no planes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +196,7 @@ class _Soft:
         self.levels = np.take(alpha8, self._at)
 
     def of(self, plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(N,) or (N, C): the plane's own values there."""
+        """(N,) or (N, C): the plane's own values there; one with padded rows is packed for it."""
         return np.take(plane.reshape(-1, *plane.shape[2:]), self._at, axis=0)
 
     def of_smooth(self, grid: NDArray[np.uint8], channels: slice) -> NDArray[np.uint8]:
@@ -283,6 +249,15 @@ def _grown(small: Picture, channels: slice, plane: NDArray[np.uint8]) -> NDArray
 def _twice(small: Picture) -> Picture:
     """At twice its size, so that the nearest pixel is near enough."""
     return cv.resize_linear(small, Size(2 * small.shape[1], 2 * small.shape[0]))
+
+
+def _form(frame: RawFrame) -> tuple[Size, PixelFormat, YuvColor | None]:
+    return frame.size, frame.pixel_format, frame.color if frame.pixel_format.is_yuv else None
+
+
+def _shown(frame: RawFrame) -> str:
+    color = f" {frame.color}" if frame.pixel_format.is_yuv else ""
+    return f"{frame.pixel_format.name} {frame.size}{color}"
 
 
 def _check_size(frame: RawFrame, alpha8: Alpha8) -> None:

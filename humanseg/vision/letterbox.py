@@ -143,9 +143,10 @@ def _shrink_to_rgb(frame: RawFrame, size: Size) -> Picture:
         case PixelFormat.BGR24:
             return color.bgr_to_rgb(planes[0])
         case PixelFormat.I420:
-            return color.yuv444_to_rgb(*planes)
+            return color.yuv444_to_rgb(planes[0], planes[1], planes[2], frame.color)
         case PixelFormat.NV12:
-            return color.yuv444_to_rgb(planes[0], cv.channel(planes[1], 0), cv.channel(planes[1], 1))
+            plane_y, plane_uv = planes
+            return color.yuv444_to_rgb(plane_y, cv.channel(plane_uv, 0), cv.channel(plane_uv, 1), frame.color)
         case PixelFormat.JPEG | PixelFormat.PNG:
             raise FrameError(f"{frame.pixel_format.name} has no planes; decode it first (humanseg.vision.decode)")
 

@@ -10,7 +10,8 @@ from humanseg.composite_config import BlurBackground, ColorBackground, ImageBack
 from humanseg.frames import PixelFormat
 from humanseg.vision import cv
 from humanseg.vision.arrays import Size
-from humanseg.vision.composite_planes import Blur, from_rgb, to_rgb
+from humanseg.vision.color import from_rgb, to_rgb
+from humanseg.vision.composite_planes import Blur
 
 STRIPES = np.zeros((90, 160, 3), np.uint8)
 STRIPES[:, ::4] = STRIPES[:, 1::4] = 255

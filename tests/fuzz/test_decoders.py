@@ -1,6 +1,7 @@
-"""Random and damaged bytes as photos and raw frames: read, or refused with the documented exception; nothing else."""
+"""Random and damaged bytes as photos, raw frames, masks: read, or refused with the documented exception."""
 
 import os
+import random
 
 import cv2
 import numpy as np
@@ -8,11 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from humanseg.frames import FrameError, PixelFormat, frame_bytes, pack_planes, view_frame
+from humanseg.masks import MaskEncoding, MaskError, decode_mask, encode_mask
 from humanseg.png import PngError, read_chunks, read_header
 from humanseg.vision.arrays import Size
 from humanseg.vision.decode import DecodeError, decode_jpeg_scaled, decode_picture, exif_orientation, picture_size
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "300"))
+#: Hard masks are quick to read, so that a short run has more of them.
+MASKS = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "10000"))
 MAX_PX, MAX_SIDE_PX = 64 * 64, 100
 
 
@@ -129,3 +133,27 @@ def test_the_layout_of_any_bytes(pixel_format: PixelFormat, size: Size, off: int
     else:
         assert len(data) == expected
         assert pack_planes(frame) == data
+
+
+def test_the_bytes_of_a_hard_mask() -> None:
+    """Noise, and good masks with wounds: one canonical form, or a MaskError that says something."""
+    pick = random.Random(18)
+    accepted = {MaskEncoding.PACKED: 0, MaskEncoding.RLE: 0}
+    for _ in range(MASKS):
+        encoding = pick.choice(list(accepted))
+        size = Size(pick.randint(1, 12), pick.randint(1, 6))
+        if pick.random() < 0.5:
+            data = pick.randbytes(pick.randint(0, 12))
+        else:
+            mask = np.frombuffer(pick.randbytes(size.area_px), np.uint8).reshape(size.shape)
+            at, gone = pick.randint(0, 12), pick.randint(0, 2)
+            data = wound(encode_mask(mask, encoding), [(at, gone, pick.randbytes(gone))])
+        try:
+            seen = decode_mask(data, encoding, size)
+        except MaskError as error:
+            assert str(error)
+        else:
+            assert (seen.shape, seen.dtype) == (size.shape, np.uint8)
+            assert encode_mask(seen, encoding) == data, "there is one form of a mask"
+            accepted[encoding] += 1
+    assert min(accepted.values()) > MASKS // 100, "the cases reach behind the checks"

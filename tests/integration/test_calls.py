@@ -150,6 +150,7 @@ async def test_the_accepted_config_has_every_default_filled_in(server: RunningSe
             model="medium", width=W, height=H, pixel_format=pb.PIXEL_FORMAT_I420, rotation=pb.ROTATION_0,
             temporal_fusion=pb.TEMPORAL_FUSION_HIGH, mask_encoding=pb.MASK_ENCODING_ALPHA8,
             frame_policy=pb.FRAME_POLICY_NEWEST, estimates=pb.ESTIMATES_OFF, degradation=pb.DEGRADATION_OFF,
+            color_matrix=pb.COLOR_MATRIX_BT601, color_range=pb.COLOR_RANGE_LIMITED,
         )  # fmt: skip
         assert (accepted.model.name, accepted.model.version) == ("medium", "test")
         assert accepted.limits.max_side_px == 4096

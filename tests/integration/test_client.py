@@ -235,7 +235,10 @@ async def test_masks_are_handed_out_decoded(client: SegmentationClient, encoding
     config = dataclasses.replace(CONFIG, mask_encoding=encoding, mask_size=Size(80, 48))
     async with client.stream(config) as stream:
         await stream.send(frame_of(130))
-        assert_mask((await next_mask(stream)).alpha8, np.full((48, 80), 130, np.uint8))
+        level = 255 if encoding in (MaskEncoding.PACKED, MaskEncoding.RLE) else 130
+        assert_mask((await next_mask(stream)).alpha8, np.full((48, 80), level, np.uint8))
+    still = await client.segment(frame_of(130), mask_encoding=encoding)
+    assert_mask(still.alpha8, np.full(SIZE.shape, level, np.uint8))
 
 
 async def test_a_broken_frame_is_dropped_and_the_stream_lives(client: SegmentationClient) -> None:

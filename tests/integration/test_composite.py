@@ -40,7 +40,7 @@ from humanseg.answers import Answer
 from humanseg.frames import pack_planes, view_frame
 from humanseg.png import SIGNATURE, PngHeader, pack_chunk
 from humanseg.vision.arrays import Picture
-from humanseg.vision.composite_planes import from_rgb, to_rgb
+from humanseg.vision.color import from_rgb, to_rgb
 from humanseg.vision.decode import decode_picture
 from support.server import RunningServer
 from support.timing import limit_s

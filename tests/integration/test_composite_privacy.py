@@ -37,8 +37,7 @@ from humanseg.answers import Answer
 from humanseg.frames import view_frame
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Picture
-from humanseg.vision.color import rgb_to_i420
-from humanseg.vision.composite_planes import to_rgb
+from humanseg.vision.color import rgb_to_i420, to_rgb
 from humanseg.vision.cv import encode_png
 from humanseg.vision.decode import decode_picture
 from support.models import write_faulty_model, write_red_model, write_slow_model

@@ -70,6 +70,7 @@ async def test_the_counts_are_what_was_sent(fresh: RunningServer) -> None:
         ("humanseg_build_info", (("version", humanseg.__version__),)): 1,
         ("humanseg_write_seconds_count", ()): masks + 1 + broken + failing + 2,
         ("humanseg_ready", ()): 1,
+        ("humanseg_live_frame_seconds_count", ()): 0,
         ("humanseg_first_mask_seconds_count", ()): 1,
         ("humanseg_batch_frames_count", (("model", "medium"),)): masks + 2,
         ("humanseg_engine_info", (("model", "medium"), ("version", "test"), ("engine", "onnxruntime-cpu"))): 1,
@@ -88,7 +89,8 @@ async def test_the_counts_are_what_was_sent(fresh: RunningServer) -> None:
 def test_the_time_of_a_frame_at_that_rate_is_an_edge(server: RunningServer, rate: int) -> None:
     """Of every histogram of seconds, for every stage, before the first frame: 8, 16.7 and 33.3 ms."""
     histograms = [
-        "humanseg_first_mask_seconds", "humanseg_write_seconds", "humanseg_loop_lag_seconds", "humanseg_stage_seconds"
+        "humanseg_first_mask_seconds", "humanseg_write_seconds", "humanseg_loop_lag_seconds", "humanseg_stage_seconds",
+        "humanseg_live_frame_seconds",
     ]  # fmt: skip
     edge = {120: "0.008", 60: "0.0167", 30: "0.0333"}[rate]
     page = samples(server)
@@ -169,3 +171,38 @@ async def test_no_label_grows_with_the_sessions(fresh: RunningServer) -> None:
     await asyncio.gather(*(one(f"another-{index}") for index in range(12)))
     fresh.wait_for_metric(0, "humanseg_sessions_active")
     assert len(samples(fresh)) == before
+
+
+async def test_live_frames_have_a_time_of_their_own_and_offline_ones_and_stills_are_not_in_it(
+    fresh: RunningServer,
+) -> None:
+    for policy, frames in ((pb.FRAME_POLICY_NEWEST, 3), (pb.FRAME_POLICY_EVERY, 5)):
+        async with open_stream(fresh.target) as stream:
+            await stream.config(width=W, height=H, pixel_format=pb.PIXEL_FORMAT_RGB24, frame_policy=policy)
+            for frame_id in range(frames):
+                await stream.send(frame_id, GOOD)
+                assert (await stream.result()).outcome == pb.FRAME_OUTCOME_MASK
+            await stream.send(frames, b"short")
+            await stream.finish()
+    async with open_stub(fresh.target) as stub:
+        await stub.Segment(pb.SegmentRequest(picture=GOOD, pixel_format=pb.PIXEL_FORMAT_RGB24, width=W, height=H))
+    assert fresh.metric("humanseg_live_frame_seconds_count") == 3
+    total = fresh.metric("humanseg_stage_seconds_sum", stage="total")
+    assert 0 < fresh.metric("humanseg_live_frame_seconds_sum") < total
+
+
+async def test_a_file_that_cannot_be_used_shows_without_a_call(models_folder: Path, tmp_path: Path) -> None:
+    keys, tokens = tmp_path / "keys", tmp_path / "tokens"
+    keys.write_text("k" * 32 + "\n")
+    tokens.write_text("a" * 64 + " acme\n")
+    flags = ("--resume-key-file", str(keys), "--auth-tokens-file", str(tokens))
+    with running_server(models_folder, *flags) as server:
+        for file in ("resume_key", "auth_tokens"):
+            assert server.metric("humanseg_file_refused", file=file) == 0
+        keys.write_text("short\n")
+        server.wait_for_metric(1, "humanseg_file_refused", file="resume_key")
+        assert server.metric("humanseg_file_refused", file="auth_tokens") == 0
+        assert "event=file_refused" in server.log()
+        keys.write_text("n" * 32 + "\n")
+        server.wait_for_metric(0, "humanseg_file_refused", file="resume_key")
+        assert server.rss_bytes() < server.metric("humanseg_memory_limit_bytes")

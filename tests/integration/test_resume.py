@@ -29,7 +29,7 @@ from humanseg.video import read_rgb
 from humanseg.vision.arrays import Alpha8, Picture
 from service.settings import DEFAULT_MODELS
 from support.balancer import running_balancer
-from support.clips import draw_clip
+from support.clips import trembling_pictures
 from support.server import ROOT, running_server
 from support.timing import limit_s
 
@@ -47,9 +47,7 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def clip(count: int) -> list[Picture]:
-    """RGB whose red is a mask that trembles, so that the fusion has something to do."""
-    frames = draw_clip(shifts_px=[0.6 * index for index in range(count)], size=Size(W, H))
-    return [np.dstack([np.rint(255 * f.noisy).astype(np.uint8), f.gray, f.gray]) for f in frames]
+    return trembling_pictures(count, Size(W, H))
 
 
 async def play(stream: SegmentationStream, pictures: list[Picture], first: int = 0) -> list[MaskAnswer]:

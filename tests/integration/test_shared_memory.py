@@ -421,6 +421,24 @@ async def test_a_mask_that_does_not_fit_its_slot(sharing_server: RunningServer) 
             assert f"mask of {W * H} bytes does not fit" in dropped.drop_detail
 
 
+async def test_run_lengths_that_do_not_fit_cost_the_frame(sharing_server: RunningServer) -> None:
+    """Pixels of by turns person and nobody: a byte each, and one more for the first run of background."""
+    stripes = np.zeros((H, W, 3), np.uint8)
+    stripes[:, 0::2] = 255
+    for mask_bytes, outcome in ((W * H + 1, pb.FRAME_OUTCOME_MASK), (W * H, pb.FRAME_OUTCOME_DROPPED)):
+        with shared_region(len(GOOD), mask_bytes) as region:
+            async with open_stream(sharing_server.target) as stream:
+                await stream.config(**CONFIG, mask_encoding=pb.MASK_ENCODING_RLE, shared_memory=region.message())
+                await stream.send(1, b"", **region.put(stripes.tobytes()))
+                result = await stream.result()
+                assert result.outcome == outcome, result.drop_detail
+                if outcome == pb.FRAME_OUTCOME_DROPPED:
+                    assert result.drop_reason == pb.DROP_REASON_BAD_SHARED_MEMORY
+                    assert f"mask of {W * H + 1} bytes does not fit" in result.drop_detail
+                else:
+                    assert region.mask(result) == bytes([0] + [1] * (W * H))
+
+
 async def test_slots_belong_to_the_server_until_the_answer(slow_server: RunningServer, region: TestRegion) -> None:
     async with open_stream(slow_server.target) as stream:
         await stream.config(**CONFIG, frame_policy=pb.FRAME_POLICY_EVERY, shared_memory=region.message())

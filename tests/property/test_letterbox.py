@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from humanseg.frames import PixelFormat, RawFrame
 from humanseg.vision import color
 from humanseg.vision.arrays import Size
-from humanseg.vision.composite_planes import to_rgb
+from humanseg.vision.color import to_rgb
 from humanseg.vision.letterbox import Placement, letterbox, letterbox_frame, restore
 from humanseg.vision.orientation import Rotation, to_upright
 from support.clips import texture

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.vision.arrays import Size
+from humanseg.vision.arrays import Picture, Size
 
 SIZE = Size(160, 96)
 FRAME_US = 33_333
@@ -78,3 +78,9 @@ def _shifted(picture: NDArray[np.float32], shift_px: float, size: Size) -> NDArr
     matrix = np.array([[1, 0, shift_px - size.width / 2], [0, 1, 0]], np.float32)
     moved = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(moved, np.float32)
+
+
+def trembling_pictures(count: int, size: Size) -> list[Picture]:
+    """RGB whose red is a mask that trembles from frame to frame, so that the fusion has something to do."""
+    frames = draw_clip(shifts_px=[0.6 * index for index in range(count)], size=size)
+    return [np.dstack([np.rint(255 * frame.noisy).astype(np.uint8), frame.gray, frame.gray]) for frame in frames]

@@ -1,8 +1,11 @@
 """The Kubernetes manifests as a cluster gets them: rendered by the real kustomize."""
 
+import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -15,14 +18,32 @@ BIN = Path(sys.executable).parent
 
 
 def render(folder: str) -> str:
-    """The manifests of a kustomization as YAML; kustomize's own complaints fail the test."""
+    """The manifests of a kustomization of ours as YAML; kustomize's own complaints fail the test."""
+    return render_folder(ROOT / "deploy" / "k8s" / folder)
+
+
+def render_folder(folder: Path) -> str:
+    """The same for a kustomization anywhere."""
     done = subprocess.run(
-        [BIN / "kubectl", "kustomize", ROOT / "deploy" / "k8s" / folder],
+        [BIN / "kubectl", "kustomize", folder],
         capture_output=True, text=True, timeout=limit_s(60), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "kustomize warns"
     return done.stdout
+
+
+@cache
+def render_with(overlay: str, *components: str) -> str:
+    """An overlay with components, as a user's own kustomization puts them together."""
+    with TemporaryDirectory() as folder:
+        k8s = Path(os.path.relpath(ROOT / "deploy" / "k8s", Path(folder).resolve()))
+        kustomization = {
+            "resources": [str(k8s / "overlays" / overlay)],
+            "components": [str(k8s / "components" / one) for one in components],
+        }
+        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return render(folder)
 
 
 class Manifests:
@@ -64,5 +85,6 @@ class Manifests:
     @property
     def settings(self) -> dict[str, str]:
         """The service's environment."""
-        data: dict[str, str] = self.one("ConfigMap")["data"]
+        (source,) = self.container["envFrom"]
+        data: dict[str, str] = self.one("ConfigMap", source["configMapRef"]["name"])["data"]
         return data

@@ -127,3 +127,10 @@ def running_server(
         reader.join(limit_s(5))
         if process.stderr is not None:
             process.stderr.close()
+
+
+def sample_names(server: RunningServer) -> set[str]:
+    """Names of all samples on its page of metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=limit_s(10)) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return {sample.name for family in families for sample in family.samples}

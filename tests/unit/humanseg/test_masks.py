@@ -167,3 +167,51 @@ def test_alpha8_of_wrong_length(count: int) -> None:
 def test_what_is_no_mask_is_not_written(encoding: MaskEncoding, shape: tuple[int, ...]) -> None:
     with pytest.raises(MaskError, match="expected"):
         encode_mask(np.zeros(shape, np.uint8), encoding)
+
+
+def test_bits_are_those_of_numpy_and_pbm() -> None:
+    mask = np.zeros((2, 10), np.uint8)
+    mask[0, 0], mask[0, 8], mask[1, 9], mask[1, 1] = 128, 255, 200, 127
+    assert encode_mask(mask, MaskEncoding.PACKED) == bytes([0b1000_0000, 0b1000_0000, 0, 0b0100_0000])
+
+
+def test_runs_of_drawn_masks() -> None:
+    mask = np.zeros((3, 100), np.uint8)
+    assert encode_mask(mask, MaskEncoding.RLE) == bytes([300 % 128 + 128, 300 // 128])
+    mask[0, 0] = mask[1, 0] = mask[0, 99] = 255
+    assert encode_mask(mask, MaskEncoding.RLE) == bytes([0, 1, 98, 2, 199 % 128 + 128, 1])
+    largest = np.full((1, 1), 255, np.uint8)
+    assert encode_mask(largest, MaskEncoding.RLE) == bytes([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "complaint"),
+    [
+        (bytes(3), MaskEncoding.PACKED, "3 bytes for a PACKED mask of 10x2, expected 4"),
+        (bytes(5), MaskEncoding.PACKED, "5 bytes for a PACKED mask of 10x2, expected 4"),
+        (bytes([0, 0, 255, 0b0010_0000]), MaskEncoding.PACKED, "row 1 ends in 00100000; bits behind pixel 10"),
+        (b"", MaskEncoding.RLE, "0 bytes that do not end"),
+        (bytes([20, 0x80]), MaskEncoding.RLE, "2 bytes that do not end"),
+        (bytes([19]), MaskEncoding.RLE, "runs of 19 pixels for a mask of 10x2, expected 20"),
+        (bytes([20, 1]), MaskEncoding.RLE, "runs of 21 pixels"),
+        (bytes([10, 0, 10]), MaskEncoding.RLE, "run 1 is 0"),
+        (bytes([20, 0]), MaskEncoding.RLE, "run 1 is 0"),
+        (bytes([0x94, 0]), MaskEncoding.RLE, "run 0 is not written in as few bytes"),
+        (bytes([0x94, 0x80, 0x80, 0x80, 1]), MaskEncoding.RLE, "run 0 takes 5 bytes, at most 4"),
+        (bytes([0xFF] * 9 + [1]), MaskEncoding.RLE, "run 0 takes 10 bytes, at most 4"),
+    ],
+)
+def test_bad_bits_and_runs_are_refused_by_name(data: bytes, encoding: MaskEncoding, complaint: str) -> None:
+    with pytest.raises(MaskError, match=complaint):
+        decode_mask(data, encoding, Size(10, 2))
+
+
+def test_five_bytes_do_not_become_gigabytes() -> None:
+    with pytest.raises(MaskError, match="more than the 268435455 pixels"):
+        decode_mask(bytes([0x80, 0x80, 0x80, 0x80, 1]), MaskEncoding.RLE, Size(16384, 16384))
+
+
+@pytest.mark.parametrize("encoding", list(MaskEncoding))
+def test_a_mask_without_pixels_is_refused(encoding: MaskEncoding) -> None:
+    with pytest.raises(MaskError, match="mask of 0x3, both sides must be at least 1"):
+        decode_mask(b"", encoding, Size(0, 3))

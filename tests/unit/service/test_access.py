@@ -9,7 +9,7 @@ from service import watched_file
 from service.access import ANYBODY, Gate, Tenant, parse_tokens
 from service.rate import MessageRate
 from service.stream_protocol import CallError, Reason
-from service.tls import TlsFiles, server_credentials
+from service.tls import TlsFiles, server_credentials, watch
 from service.watched_file import SecretFileError, WatchedFile
 from support.certificates import Authority
 
@@ -108,17 +108,29 @@ def test_a_file_is_not_looked_at_for_every_call(tmp_path: Path, monkeypatch: pyt
     assert watched.current() == b"one"
 
 
+def test_a_file_is_refused_until_it_can_be_used_again(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(line(TOKEN, "acme"))
+    gate = Gate(file)
+    assert gate.file is not None
+    assert not gate.file.is_refused()
+    file.write_text("no line of such a file")
+    assert [gate.file.is_refused(), gate.file.is_refused()] == [True, True], "not only at the moment of the change"
+    file.write_text(line(TOKEN, "umbrella"))
+    assert not gate.file.is_refused()
+
+
 def test_certificates_that_will_not_do(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate, key = authority.sign("server", 1)
     _, other_key = authority.sign("other", 2)
-    server_credentials(TlsFiles(certificate, key, authority.certificate))
+    server_credentials(watch(TlsFiles(certificate, key, authority.certificate)), asks_clients=True)
     with pytest.raises(SecretFileError, match="KEY_VALUES_MISMATCH"):
-        server_credentials(TlsFiles(certificate, other_key, None))
+        watch(TlsFiles(certificate, other_key, None))
     with pytest.raises(SecretFileError, match="not a certificate chain"):
-        server_credentials(TlsFiles(key, certificate, None))
+        watch(TlsFiles(key, certificate, None))
     with pytest.raises(SecretFileError, match="not a certificate chain"):
-        server_credentials(TlsFiles(certificate, key, key))
+        watch(TlsFiles(certificate, key, key))
 
 
 def test_a_stream_is_read_at_its_rate_and_a_burst_at_once() -> None:

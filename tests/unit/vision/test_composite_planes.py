@@ -6,8 +6,9 @@ import pytest
 
 from humanseg.frames import PixelFormat, RawFrame
 from humanseg.vision.arrays import Alpha8, Picture, Size
+from humanseg.vision.color import from_rgb, to_rgb
 from humanseg.vision.composite import blurred_room
-from humanseg.vision.composite_planes import Blur, compose_frame, cut_out, from_rgb, sharpen_alpha, to_rgb
+from humanseg.vision.composite_planes import Blur, compose_frame, cut_out, sharpen_alpha
 
 SIZE = Size(320, 180)
 SKIN, WALL, NEW = (190, 140, 120), (40, 200, 60), (30, 40, 220)

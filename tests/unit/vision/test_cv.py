@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from humanseg.vision import cv
+from humanseg.vision.arrays import Size
 from support.clips import SIZE, draw_clip, texture
 
 
@@ -105,3 +106,20 @@ def test_parts_are_joined_over_corners() -> None:
     mask = np.zeros((6, 6), bool)
     mask[0, 0] = mask[1, 1] = mask[4, 4:6] = True
     assert sorted(cv.parts(mask)) == [2, 2]
+
+
+@pytest.mark.parametrize("large", [Size(1920, 1080), Size(1280, 720), Size(960, 540), Size(640, 360), Size(642, 362)])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_picture_that_is_halved_first_is_the_mean_all_the_same(large: Size, channels: tuple[int, ...]) -> None:
+    picture = np.random.default_rng(5).integers(0, 256, (*large.shape, *channels), np.uint8)
+    small = cv.resize_area(picture, Size(320, 180))
+    exact = cv2.resize(picture.astype(np.float64), (320, 180), interpolation=cv2.INTER_AREA)
+    # Half a level by each rounding, three at most.
+    assert np.abs(small - exact).max() <= 1.5
+    assert abs((small - exact).mean()) < 0.3
+
+
+def test_a_photo_far_larger_is_shrunk_to_nearly_its_mean() -> None:
+    blurred = cv2.GaussianBlur(np.random.default_rng(6).integers(0, 256, (3024, 4032), np.uint8), (0, 0), 2)
+    exact = cv2.resize(blurred, (256, 192), interpolation=cv2.INTER_AREA)
+    assert np.abs(cv.resize_area(blurred, Size(256, 192)).astype(int) - exact).max() <= 3

@@ -1,0 +1,351 @@
+"""KServe's inference protocol v2, which is Triton's, beside our own: the servicer, and how it is added to a server.
+
+Its messages are tritonclient's (extra ``triton``): the descriptor pool of a process takes one copy of them. Imported
+only where `HUMANSEG_KSERVE` asks for it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as messages
+
+import humanseg
+from humanseg.frames import PixelFormat
+from humanseg.masks import MaskEncoding
+from humanseg.options import Estimates, TemporalFusion
+from humanseg.vision.orientation import Rotation
+from service import log
+from service.access import Gate, Tenant
+from service.border import abort, new_id
+from service.kserve_memory import Place, RegionBook
+from service.kserve_models import KserveModels
+from service.kserve_sequences import Outcome, SequenceTable
+from service.kserve_stream import InferStream
+from service.kserve_tensors import InferRequest, file_in, infer_response, read_request
+from service.metrics import ServiceMetrics
+from service.models import ModelCatalog
+from service.pipeline import EncodedMask, PictureTask
+from service.session_door import Caller, SessionDoor
+from service.settings import Settings
+from service.status import internal
+from service.stills import StillDesk
+from service.stream_protocol import CallError, Reason, SizeLimits
+
+KSERVE_NAME = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+Context = grpc.aio.ServicerContext[Any, Any]
+Method = Callable[[Any, Caller], Awaitable[Any]]
+
+
+class KserveServicer:
+    """Answers the calls of ``inference.GRPCInferenceService``."""
+
+    full_name: str = KSERVE_NAME
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: ModelCatalog,
+        metrics: ServiceMetrics,
+        limits: SizeLimits,
+        gate: Gate,
+        door: SessionDoor,
+        stills: StillDesk,
+    ) -> None:
+        """Raises NameTakenError where two models would have the same name."""
+        self._models = KserveModels(catalog, settings.idle_timeout_s)
+        self._regions = RegionBook(enabled=settings.kserve_shared_memory)
+        self._shares_memory = settings.kserve_shared_memory
+        self._max_streams = settings.max_sessions
+        self._max_messages_per_s = settings.max_messages_per_s
+        self._metrics = metrics
+        self._limits = limits
+        self._gate = gate
+        self._door = door
+        self._stills = stills
+        self._streams: dict[InferStream, str] = {}
+        self._is_draining = False
+        self._sequences = SequenceTable(door, limits, lambda _error: None)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the calls that are served; gRPC itself answers the others with UNIMPLEMENTED."""
+        methods: dict[str, Method] = {
+            "ServerMetadata": self._server_metadata,
+            "ModelReady": self._model_ready,
+            "ModelMetadata": self._model_metadata,
+            "ModelConfig": self._model_config,
+            "ModelStatistics": self._model_statistics,
+            "RepositoryIndex": self._repository_index,
+            "ModelInfer": self._infer,
+            "SystemSharedMemoryRegister": self._register_region,
+            "SystemSharedMemoryStatus": self._region_status,
+            "SystemSharedMemoryUnregister": self._unregister_region,
+            # Clients let go of all regions of both kinds before they begin.
+            "CudaSharedMemoryStatus": self._no_cuda_regions,
+            "CudaSharedMemoryUnregister": self._no_cuda_regions,
+        }
+        service = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+        calls: dict[str, Callable[[Any, Context], Awaitable[Any]]] = {
+            # For probes, which have no token; health checks of our own protocol need none either.
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            **{name: self._guarded(method) for name, method in methods.items()},
+        }
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        for name, call in calls.items():
+            descriptor = service.methods_by_name[name]
+            request, response = (getattr(messages, one.name) for one in (descriptor.input_type, descriptor.output_type))
+            handlers[name] = grpc.unary_unary_rpc_method_handler(
+                call,
+                request.FromString,
+                response.SerializeToString,
+            )
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            self._stream_infer,
+            messages.ModelInferRequest.FromString,
+            messages.ModelStreamInferResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(KSERVE_NAME, handlers),))
+        server.add_registered_method_handlers(KSERVE_NAME, handlers)
+
+    def drain(self) -> None:
+        """The server stops: streams end as soon as they have no sequence; sequences are told by the roster."""
+        self._is_draining = True
+        for stream in self._streams:
+            stream.drain()
+
+    async def close(self) -> None:
+        """Break off what is left and let go of all regions."""
+        await self._sequences.abandon()
+        self._regions.close()
+
+    def _guarded(self, method: Method) -> Callable[[Any, Context], Awaitable[Any]]:
+        async def call(request: Any, context: Context) -> Any:
+            try:
+                return await method(request, self._caller(context))
+            except CallError as error:
+                await abort(context, error)
+            except Exception as error:  # the border to the wire: what it was stays in the log
+                request_id = new_id()
+                log.event("call_failed", level=logging.ERROR, error=error, request_id=request_id)
+                await abort(context, internal(request_id))
+
+        return call
+
+    def _caller(self, context: Context) -> Caller:
+        metadata = context.invocation_metadata() or ()
+        return Caller(self._gate.tenant_of(metadata), context.peer(), metadata)
+
+    async def _live(self, _request: Any, _context: Context) -> Any:
+        return messages.ServerLiveResponse(live=True)
+
+    async def _ready(self, _request: Any, _context: Context) -> Any:
+        return messages.ServerReadyResponse(ready=self._metrics.is_ready)
+
+    async def _server_metadata(self, _request: Any, _caller: Caller) -> Any:
+        extensions = ["sequence", "sequence(string_id)", "model_configuration", "statistics", "model_repository"]
+        extensions += ["system_shared_memory"] if self._shares_memory else []
+        return messages.ServerMetadataResponse(name="humanseg", version=humanseg.__version__, extensions=extensions)
+
+    async def _model_ready(self, request: Any, _caller: Caller) -> Any:
+        has = self._models.has(request.name, request.version)
+        return messages.ModelReadyResponse(ready=has and self._metrics.is_ready)
+
+    async def _model_metadata(self, request: Any, _caller: Caller) -> Any:
+        return self._models.metadata(self._models.find(request.name, request.version))
+
+    async def _model_config(self, request: Any, _caller: Caller) -> Any:
+        return self._models.config(self._models.find(request.name, request.version))
+
+    async def _model_statistics(self, request: Any, _caller: Caller) -> Any:
+        return self._models.statistics(request.name, request.version)
+
+    async def _repository_index(self, _request: Any, _caller: Caller) -> Any:
+        return self._models.index()
+
+    async def _register_region(self, request: Any, caller: Caller) -> Any:
+        self._regions.register(
+            caller.tenant.name, caller.peer, request.name, request.key, request.offset, request.byte_size
+        )
+        return messages.SystemSharedMemoryRegisterResponse()
+
+    async def _region_status(self, request: Any, caller: Caller) -> Any:
+        response = messages.SystemSharedMemoryStatusResponse()
+        for region in self._regions.status(caller.tenant.name, request.name):
+            shown = response.regions[region.name]
+            shown.name, shown.key, shown.offset, shown.byte_size = (
+                region.name, region.key, region.offset, region.byte_size,
+            )  # fmt: skip
+        return response
+
+    async def _unregister_region(self, request: Any, caller: Caller) -> Any:
+        self._regions.unregister(caller.tenant.name, request.name)
+        return messages.SystemSharedMemoryUnregisterResponse()
+
+    async def _no_cuda_regions(self, request: Any, _caller: Caller) -> Any:
+        if isinstance(request, messages.CudaSharedMemoryStatusRequest):
+            return messages.CudaSharedMemoryStatusResponse()
+        return messages.CudaSharedMemoryUnregisterResponse()
+
+    async def _infer(self, message: Any, caller: Caller) -> Any:
+        if "sequence_id" not in message.parameters:
+            return await self._infer_still(message, caller)
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        async def send(response: Any) -> None:
+            if not answered.done():
+                answered.set_result(response)
+
+        async def refuse(error: CallError) -> None:
+            if not answered.done():
+                answered.set_exception(error)
+
+        if not await self._take_turn(message, caller, self._sequences, send, refuse):
+            return await self._infer_still(message, caller)
+        return await answered
+
+    async def _stream_infer(self, requests: AsyncIterator[Any], context: Context) -> None:
+        ended_by: CallError | None = None
+        try:
+            caller = self._caller(context)
+            self._require_room(caller.tenant)
+            stream = InferStream(context.write, self._door.timeouts, self._max_messages_per_s)
+            sequences = SequenceTable(self._door, self._limits, stream.sequence_ended)
+
+            async def take_turn(message: Any) -> bool:
+                return await self._take_turn(
+                    message, caller, sequences, stream.send, lambda error: stream.refuse(message, error)
+                )
+
+            self._streams[stream] = caller.tenant.name
+            try:
+                await stream.run(requests, sequences, take_turn, lambda message: self._infer_still(message, caller))
+            finally:
+                del self._streams[stream]
+        except CallError as error:
+            ended_by = error
+        except grpc.aio.UsageError:  # raised by write() once the client is gone
+            return
+        except Exception as error:  # the border to the wire: what it was stays in the log
+            request_id = new_id()
+            log.event("call_failed", level=logging.ERROR, error=error, request_id=request_id)
+            ended_by = internal(request_id)
+        if ended_by is not None:
+            await abort(context, ended_by)
+
+    def _require_room(self, tenant: Tenant) -> None:
+        """As many streams as sessions, of a tenant and altogether: an idle one costs little, but not nothing.
+
+        Raises:
+            CallError: DRAINING, TENANT_QUOTA, TOO_MANY_SESSIONS.
+        """
+        if self._is_draining:
+            raise CallError(Reason.DRAINING, "this server stops; another replica will take the stream")
+        own = sum(name == tenant.name for name in self._streams.values())
+        if 0 < tenant.max_sessions <= own:
+            raise CallError(
+                Reason.TENANT_QUOTA,
+                f"tenant {tenant.name} has {own} streams open here, at most {tenant.max_sessions} may be; end one",
+                metadata={"tenant_max_sessions": str(tenant.max_sessions)},
+                quota_subject=f"tenant:{tenant.name}",
+            )
+        if len(self._streams) >= self._max_streams:
+            raise CallError(
+                Reason.TOO_MANY_SESSIONS,
+                f"{len(self._streams)} streams are open, at most {self._max_streams} are taken; try another replica",
+                metadata={"max_sessions": str(self._max_streams)},
+            )
+
+    async def _take_turn(
+        self,
+        message: Any,
+        caller: Caller,
+        sequences: SequenceTable,
+        send: Callable[[Any], Awaitable[None]],
+        refuse: Callable[[CallError], Awaitable[None]],
+    ) -> bool:
+        """Take a request of a sequence; False where it turns out to be a picture by itself.
+
+        Raises:
+            CallError: it is not taken.
+        """
+        began_ns = time.monotonic_ns()
+        request = self._read(message, caller)
+        if request.turn is None:
+            return False
+        statistics = request.model.statistics
+
+        async def reply(outcome: Outcome) -> None:
+            try:
+                if isinstance(outcome, CallError):
+                    raise outcome
+                response = await _response(request, outcome.mask)
+            except CallError as error:
+                statistics.refused(time.monotonic_ns() - began_ns)
+                await refuse(error)
+                return
+            statistics.answered(outcome.clock)
+            response.parameters["triton_final_response"].bool_param = True
+            await send(response)
+
+        try:
+            picture = await _picture(request)
+            await sequences.take(request.turn, request.model, picture, request.size, caller, reply)
+        except CallError:
+            statistics.refused(time.monotonic_ns() - began_ns)
+            raise
+        return True
+
+    async def _infer_still(self, message: Any, caller: Caller) -> Any:
+        with self._stills.call() as still:
+            self._stills.require_room()
+            request = self._read(message, caller)
+            try:
+                picture = await _picture(request)
+                mask = await still.segment(_still_task(request, picture), request.model.model)
+                response = await _response(request, mask)
+            except CallError:
+                request.model.statistics.refused(time.monotonic_ns() - still.clock.arrived_ns)
+                raise
+            request.model.statistics.answered(still.clock)
+            return response
+
+    def _read(self, message: Any, caller: Caller) -> InferRequest:
+        return read_request(message, self._models, self._limits, self._regions, caller.tenant.name, caller.peer)
+
+
+async def _picture(request: InferRequest) -> bytes | memoryview:
+    """The picture's bytes, out of shared memory on another thread."""
+    content: bytes | memoryview
+    if isinstance(request.picture, Place):
+        content = await asyncio.to_thread(request.picture.read)
+    else:
+        content = request.picture
+    return file_in(content) if request.model.takes_jpeg else content
+
+
+async def _response(request: InferRequest, mask: EncodedMask) -> Any:
+    """The answer; raises CallError where the mask cannot be put where it is wanted."""
+    if request.output is not None:
+        request.output.require_room(mask.payload)
+        await asyncio.to_thread(request.output.write, mask.payload)
+    return infer_response(request, mask.payload, mask.size)
+
+
+def _still_task(request: InferRequest, picture: bytes | memoryview) -> PictureTask:
+    return PictureTask(
+        picture=picture,
+        pixel_format=PixelFormat.JPEG if request.model.takes_jpeg else PixelFormat.RGB24,
+        size=request.size,
+        rotation=Rotation.DEG_0,
+        mirrored=False,
+        encoding=MaskEncoding.ALPHA8,
+        mask_size=None,
+        fusion=TemporalFusion.OFF,
+        estimates=Estimates.OFF,
+        capture_time_us=0,
+        exif=True,
+    )
