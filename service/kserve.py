@@ -67,7 +67,6 @@ class KserveServicer:
         self._door = door
         self._stills = stills
         self._streams: dict[InferStream, str] = {}
-        self._is_draining = False
         self._sequences = SequenceTable(door, limits, lambda _error: None)
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -113,7 +112,6 @@ class KserveServicer:
 
     def drain(self) -> None:
         """The server stops: streams end as soon as they have no sequence; sequences are told by the roster."""
-        self._is_draining = True
         for stream in self._streams:
             stream.drain()
 
@@ -210,8 +208,7 @@ class KserveServicer:
     async def _stream_infer(self, requests: AsyncIterator[Any], context: Context) -> None:
         ended_by: CallError | None = None
         try:
-            caller = self._caller(context)
-            self._require_room(caller.tenant)
+            caller = self._admit(context)
             stream = InferStream(context.write, self._door.timeouts, self._max_messages_per_s)
             sequences = SequenceTable(self._door, self._limits, stream.sequence_ended)
 
@@ -236,13 +233,22 @@ class KserveServicer:
         if ended_by is not None:
             await abort(context, ended_by)
 
+    def _admit(self, context: Context) -> Caller:
+        try:
+            caller = self._caller(context)
+            self._require_room(caller.tenant)
+        except CallError as error:
+            self._door.refuse(error.reason)
+            raise
+        return caller
+
     def _require_room(self, tenant: Tenant) -> None:
         """As many streams as sessions, of a tenant and altogether: an idle one costs little, but not nothing.
 
         Raises:
             CallError: DRAINING, TENANT_QUOTA, TOO_MANY_SESSIONS.
         """
-        if self._is_draining:
+        if self._door.is_draining:
             raise CallError(Reason.DRAINING, "this server stops; another replica will take the stream")
         own = sum(name == tenant.name for name in self._streams.values())
         if 0 < tenant.max_sessions <= own:

@@ -23,6 +23,11 @@ class Roster:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server stops."""
+        return self._draining
+
     def require_room(self, tenant: Tenant) -> None:
         """Raises CallError (DRAINING, TENANT_QUOTA, TOO_MANY_SESSIONS) where no new session is taken."""
         if self._draining:
