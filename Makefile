@@ -14,6 +14,9 @@ RTX := 1.7.1.116
 TRITON_HOME ?= $(HOME)/.cache/humanseg/triton
 # Debian's prometheus and promtool, unpacked and not installed, shared by all checkouts.
 PROMETHEUS_HOME ?= $(HOME)/.cache/humanseg/prometheus
+# perf_analyzer out of the tritonclient wheel, shared by all checkouts; what 2.60 has needs glibc 2.38.
+PERF_ANALYZER_HOME ?= $(HOME)/.cache/humanseg/perf-analyzer
+PERF_ANALYZER := 2.51.0
 TENSORRT_11 := 11.4.0.106
 TENSORRT_10 := 10.16.1.11
 
@@ -23,7 +26,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check monitoring-check format proto proto-check bench bench-baseline load fuzz soak image clean
+.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check monitoring-check format proto proto-check bench bench-baseline load fuzz soak image clean perf-analyzer-check
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -108,6 +111,19 @@ $(PROMETHEUS_HOME)/installed:
 
 monitoring-check: .venv/dev.stamp $(PROMETHEUS_HOME)/installed  ## every alert by promtool: fires, and is silent
 	PROMETHEUS_HOME="$(PROMETHEUS_HOME)" $(BIN)/python -m pytest tests/deploy -m "slow or not slow" -k "monitoring"
+
+# Of the wheels it takes the program and CUDA's runtime, which it is linked to and does not use; Debian 12 has libb64.
+$(PERF_ANALYZER_HOME)/perf_analyzer:
+	@echo "fetching perf_analyzer (15 MB)"
+	@rm -rf build/perf-analyzer && mkdir -p build/perf-analyzer "$(PERF_ANALYZER_HOME)/lib"
+	@$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps -d build/perf-analyzer tritonclient==$(PERF_ANALYZER) nvidia-cuda-runtime-cu12==12.6.77
+	@cd build/perf-analyzer && (apt-get download -q libb64-0d || { apt-get update -q && apt-get download -q libb64-0d; })
+	@cd build/perf-analyzer && dpkg -x libb64-0d*.deb . && for wheel in *.whl; do $(PYTHON) -m zipfile -e "$$wheel" .; done
+	@cd build/perf-analyzer && cp -a usr/lib/*/libb64.so.0d* nvidia/cuda_runtime/lib/libcudart.so.12 "$(PERF_ANALYZER_HOME)/lib/"
+	@install -m 755 build/perf-analyzer/tritonclient-$(PERF_ANALYZER).data/data/bin/perf_analyzer "$@"
+
+perf-analyzer-check: .venv/dev.stamp $(PERF_ANALYZER_HOME)/perf_analyzer  ## NVIDIA's perf_analyzer against the service by Triton's protocol
+	PERF_ANALYZER_HOME="$(PERF_ANALYZER_HOME)" $(BIN)/python -m pytest tests/kserve -m "slow or not slow"
 
 format: .venv/dev.stamp  ## put the code into form
 	$(BIN)/ruff format .

@@ -147,11 +147,11 @@ def write_frames(folder: Path, size: Size) -> Path:
     return file
 
 
-def print_rows(rows: Sequence[Row], console: Console) -> None:
-    """Show the figures side by side."""
+def print_rows(rows: Sequence[Row], console: Console, other: str = "plain") -> None:
+    """Show the figures side by side; ``other`` is the independent client."""
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     # Whole within the 80 columns of a terminal that says nothing about itself.
-    for name in ("", "benchmark", "plain", "difference", "95 %", "allowed", ""):
+    for name in ("", "benchmark", other, "difference", "95 %", "allowed", ""):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for row in rows:
         low, high = row.interval

@@ -7,9 +7,11 @@ server, and the same bytes go to a server that is no service of ours.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import grpc
@@ -38,11 +40,14 @@ class Drive:
 
     size: Size
     pictures: tuple[bytes, ...]
-    """I420, taken in turns."""
+    """In ``pixel_format``, taken in turns."""
     fusion: TemporalFusion
     sessions: int
     under_way: int
     """Frames of each session that are sent and not answered."""
+    model: str = ""
+    """The server's default where it is empty."""
+    pixel_format: PixelFormat = PixelFormat.I420
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Count:
     masks: int
     wall_s: float
     """From the first frame sent to the last mask."""
+    latencies_ms: tuple[float, ...]
+    """Of each mask, from before its frame was sent, by session."""
 
     @property
     def fps(self) -> float:
@@ -81,25 +88,31 @@ class ClosedLoop:
             raise LoopError(f"a stream ended: {_first(errors).details()}") from None
         except* LoopError as errors:
             raise _first(errors) from None
-        return Count(sum(loop.result() for loop in loops), time.monotonic() - began_s)
+        latencies_ms = tuple(chain.from_iterable(loop.result() for loop in loops))
+        return Count(len(latencies_ms), time.monotonic() - began_s, latencies_ms)
 
-    async def _loop(self, number: int, until_s: float) -> int:
-        call, masks = self._calls[number], 0
+    async def _loop(self, number: int, until_s: float) -> list[float]:
+        call = self._calls[number]
+        sent_ns: deque[int] = deque()
+        latencies_ms: list[float] = []
+
+        async def send() -> None:
+            frame = self._next_frame(number)
+            sent_ns.append(time.monotonic_ns())
+            await call.write(frame)
+
         for _ in range(self._drive.under_way):
-            await call.write(self._next_frame(number))
-        waiting = self._drive.under_way
-        while waiting:
+            await send()
+        while sent_ns:
             answer = await call.read()
             if answer is grpc.aio.EOF:
                 raise LoopError("the server ended a stream")
             if len(answer) <= self._drive.size.area_px:
                 raise LoopError(f"a frame came back without a mask: {_told(answer)}")
-            masks += 1
-            waiting -= 1
+            latencies_ms.append((time.monotonic_ns() - sent_ns.popleft()) * 1e-6)
             if time.monotonic() < until_s:
-                await call.write(self._next_frame(number))
-                waiting += 1
-        return masks
+                await send()
+        return latencies_ms
 
     def _next_frame(self, number: int) -> bytes:
         self._sent[number] += 1
@@ -145,9 +158,10 @@ async def opened(address: str, drive: Drive) -> AsyncIterator[ClosedLoop]:
 def _config(drive: Drive) -> pb.StreamSegmentRequest:
     return pb.StreamSegmentRequest(
         config=pb.SessionConfig(
+            model=drive.model,
             width=drive.size.width,
             height=drive.size.height,
-            pixel_format=PIXEL_FORMAT.number(PixelFormat.I420),
+            pixel_format=PIXEL_FORMAT.number(drive.pixel_format),
             mask_encoding=MASK_ENCODING.number(MaskEncoding.ALPHA8),
             temporal_fusion=TEMPORAL_FUSION.number(drive.fusion),
             frame_policy=FRAME_POLICY.number(FramePolicy.EVERY),

@@ -4,9 +4,7 @@ Its messages are tritonclient's (extra ``triton``): the descriptor pool of a pro
 only where `HUMANSEG_KSERVE` asks for it.
 """
 
-import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,21 +12,17 @@ import grpc
 from tritonclient.grpc import service_pb2 as messages
 
 import humanseg
-from humanseg.frames import PixelFormat
-from humanseg.masks import MaskEncoding
-from humanseg.options import Estimates, TemporalFusion
-from humanseg.vision.orientation import Rotation
 from service import log
 from service.access import Gate, Tenant
 from service.border import abort, new_id
-from service.kserve_memory import Place, RegionBook
+from service.kserve_infer import InferDesk
+from service.kserve_memory import RegionBook
 from service.kserve_models import KserveModels
-from service.kserve_sequences import Outcome, SequenceTable
+from service.kserve_sequences import SequenceTable
 from service.kserve_stream import InferStream
-from service.kserve_tensors import InferRequest, file_in, infer_response, read_request
 from service.metrics import ServiceMetrics
 from service.models import ModelCatalog
-from service.pipeline import EncodedMask, PictureTask
+from service.roster import require_room_among
 from service.session_door import Caller, SessionDoor
 from service.settings import Settings
 from service.status import internal
@@ -63,11 +57,10 @@ class KserveServicer:
         self._max_messages_per_s = settings.max_messages_per_s
         self._metrics = metrics
         self._limits = limits
+        self._desk = InferDesk(self._models, limits, self._regions, stills)
         self._gate = gate
         self._door = door
-        self._stills = stills
         self._streams: dict[InferStream, str] = {}
-        self._is_draining = False
         self._sequences = SequenceTable(door, limits, lambda _error: None)
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -113,7 +106,6 @@ class KserveServicer:
 
     def drain(self) -> None:
         """The server stops: streams end as soon as they have no sequence; sequences are told by the roster."""
-        self._is_draining = True
         for stream in self._streams:
             stream.drain()
 
@@ -190,39 +182,24 @@ class KserveServicer:
             return messages.CudaSharedMemoryStatusResponse()
         return messages.CudaSharedMemoryUnregisterResponse()
 
-    async def _infer(self, message: Any, caller: Caller) -> Any:
-        if "sequence_id" not in message.parameters:
-            return await self._infer_still(message, caller)
-        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        async def send(response: Any) -> None:
-            if not answered.done():
-                answered.set_result(response)
-
-        async def refuse(error: CallError) -> None:
-            if not answered.done():
-                answered.set_exception(error)
-
-        if not await self._take_turn(message, caller, self._sequences, send, refuse):
-            return await self._infer_still(message, caller)
-        return await answered
+    async def _infer(self, request: Any, caller: Caller) -> Any:
+        return await self._desk.infer(request, caller, self._sequences)
 
     async def _stream_infer(self, requests: AsyncIterator[Any], context: Context) -> None:
         ended_by: CallError | None = None
         try:
-            caller = self._caller(context)
-            self._require_room(caller.tenant)
+            caller = self._admit(context)
             stream = InferStream(context.write, self._door.timeouts, self._max_messages_per_s)
             sequences = SequenceTable(self._door, self._limits, stream.sequence_ended)
 
             async def take_turn(message: Any) -> bool:
-                return await self._take_turn(
+                return await self._desk.take_turn(
                     message, caller, sequences, stream.send, lambda error: stream.refuse(message, error)
                 )
 
             self._streams[stream] = caller.tenant.name
             try:
-                await stream.run(requests, sequences, take_turn, lambda message: self._infer_still(message, caller))
+                await stream.run(requests, sequences, take_turn, lambda message: self._desk.still(message, caller))
             finally:
                 del self._streams[stream]
         except CallError as error:
@@ -236,116 +213,21 @@ class KserveServicer:
         if ended_by is not None:
             await abort(context, ended_by)
 
+    def _admit(self, context: Context) -> Caller:
+        try:
+            caller = self._caller(context)
+            self._require_room(caller.tenant)
+        except CallError as error:
+            self._door.refuse(error.reason)
+            raise
+        return caller
+
     def _require_room(self, tenant: Tenant) -> None:
         """As many streams as sessions, of a tenant and altogether: an idle one costs little, but not nothing.
 
         Raises:
             CallError: DRAINING, TENANT_QUOTA, TOO_MANY_SESSIONS.
         """
-        if self._is_draining:
+        if self._door.is_draining:
             raise CallError(Reason.DRAINING, "this server stops; another replica will take the stream")
-        own = sum(name == tenant.name for name in self._streams.values())
-        if 0 < tenant.max_sessions <= own:
-            raise CallError(
-                Reason.TENANT_QUOTA,
-                f"tenant {tenant.name} has {own} streams open here, at most {tenant.max_sessions} may be; end one",
-                metadata={"tenant_max_sessions": str(tenant.max_sessions)},
-                quota_subject=f"tenant:{tenant.name}",
-            )
-        if len(self._streams) >= self._max_streams:
-            raise CallError(
-                Reason.TOO_MANY_SESSIONS,
-                f"{len(self._streams)} streams are open, at most {self._max_streams} are taken; try another replica",
-                metadata={"max_sessions": str(self._max_streams)},
-            )
-
-    async def _take_turn(
-        self,
-        message: Any,
-        caller: Caller,
-        sequences: SequenceTable,
-        send: Callable[[Any], Awaitable[None]],
-        refuse: Callable[[CallError], Awaitable[None]],
-    ) -> bool:
-        """Take a request of a sequence; False where it turns out to be a picture by itself.
-
-        Raises:
-            CallError: it is not taken.
-        """
-        began_ns = time.monotonic_ns()
-        request = self._read(message, caller)
-        if request.turn is None:
-            return False
-        statistics = request.model.statistics
-
-        async def reply(outcome: Outcome) -> None:
-            try:
-                if isinstance(outcome, CallError):
-                    raise outcome
-                response = await _response(request, outcome.mask)
-            except CallError as error:
-                statistics.refused(time.monotonic_ns() - began_ns)
-                await refuse(error)
-                return
-            statistics.answered(outcome.clock)
-            response.parameters["triton_final_response"].bool_param = True
-            await send(response)
-
-        try:
-            picture = await _picture(request)
-            await sequences.take(request.turn, request.model, picture, request.size, caller, reply)
-        except CallError:
-            statistics.refused(time.monotonic_ns() - began_ns)
-            raise
-        return True
-
-    async def _infer_still(self, message: Any, caller: Caller) -> Any:
-        with self._stills.call() as still:
-            self._stills.require_room()
-            request = self._read(message, caller)
-            try:
-                picture = await _picture(request)
-                mask = await still.segment(_still_task(request, picture), request.model.model)
-                response = await _response(request, mask)
-            except CallError:
-                request.model.statistics.refused(time.monotonic_ns() - still.clock.arrived_ns)
-                raise
-            request.model.statistics.answered(still.clock)
-            return response
-
-    def _read(self, message: Any, caller: Caller) -> InferRequest:
-        return read_request(message, self._models, self._limits, self._regions, caller.tenant.name, caller.peer)
-
-
-async def _picture(request: InferRequest) -> bytes | memoryview:
-    """The picture's bytes, out of shared memory on another thread."""
-    content: bytes | memoryview
-    if isinstance(request.picture, Place):
-        content = await asyncio.to_thread(request.picture.read)
-    else:
-        content = request.picture
-    return file_in(content) if request.model.takes_jpeg else content
-
-
-async def _response(request: InferRequest, mask: EncodedMask) -> Any:
-    """The answer; raises CallError where the mask cannot be put where it is wanted."""
-    if request.output is not None:
-        request.output.require_room(mask.payload)
-        await asyncio.to_thread(request.output.write, mask.payload)
-    return infer_response(request, mask.payload, mask.size)
-
-
-def _still_task(request: InferRequest, picture: bytes | memoryview) -> PictureTask:
-    return PictureTask(
-        picture=picture,
-        pixel_format=PixelFormat.JPEG if request.model.takes_jpeg else PixelFormat.RGB24,
-        size=request.size,
-        rotation=Rotation.DEG_0,
-        mirrored=False,
-        encoding=MaskEncoding.ALPHA8,
-        mask_size=None,
-        fusion=TemporalFusion.OFF,
-        estimates=Estimates.OFF,
-        capture_time_us=0,
-        exif=True,
-    )
+        require_room_among(list(self._streams.values()), tenant, self._max_streams)

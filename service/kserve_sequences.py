@@ -1,9 +1,12 @@
 """Sequences of KServe's protocol: each is a session of the service, fed by requests instead of a stream of its own."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+
+import grpc
 
 from humanseg.frames import PixelFormat
 from humanseg.options import FramePolicy
@@ -11,9 +14,19 @@ from humanseg.vision.arrays import Size
 from humanseg.vision.decode import DecodeError, picture_size
 from service.kserve_models import KserveModel
 from service.kserve_tensors import SequenceTurn
-from service.session import Answer, DropAnswer, Incoming, MaskAnswer, Session
+from service.session import Answer, DropAnswer, Incoming, MaskAnswer
 from service.session_door import Caller, SessionDoor
-from service.stream_protocol import CallError, DropReason, Reason, ReceivedFrame, RequestedConfig, SizeLimits, invalid
+from service.stream_protocol import (
+    CallError,
+    DropReason,
+    NoticeEntry,
+    NoticeReason,
+    Reason,
+    ReceivedFrame,
+    RequestedConfig,
+    SizeLimits,
+    invalid,
+)
 
 #: Requests of one sequence without an answer; whoever sends more is held back.
 TURNS_LIMIT = 8
@@ -26,9 +39,8 @@ _Key = tuple[str, str, int | str]
 class Sequence:
     """One sequence, from its first request to its end."""
 
-    def __init__(self, session: Session, config: RequestedConfig, has_times: bool) -> None:
+    def __init__(self, config: RequestedConfig, has_times: bool) -> None:
         self.has_times = has_times
-        self._session = session
         self._inbox: asyncio.Queue[Incoming | None] = asyncio.Queue()
         self._inbox.put_nowait(config)
         self._replies: dict[int, Reply] = {}
@@ -41,16 +53,20 @@ class Sequence:
         """Take a picture; ``reply`` is called once, whatever becomes of it.
 
         Raises:
-            CallError: the sequence has ended.
+            CallError: the sequence has ended, or ends since the server stops.
         """
-        while len(self._replies) >= TURNS_LIMIT and not self.over.is_set():
+        while len(self._replies) >= TURNS_LIMIT and not self._has_ended:
             self._room.clear()
             await self._room.wait()
-        if self.over.is_set():
+        if self._has_ended:
             raise self._ended_by or _ended()
         self._frame_id += 1
         self._replies[self._frame_id] = reply
         self._inbox.put_nowait(replace(frame, frame_id=self._frame_id))
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._ended_by is not None or self.over.is_set()
 
     def end(self) -> None:
         """No more pictures; those that were taken are answered."""
@@ -59,14 +75,17 @@ class Sequence:
     async def run(self, door: SessionDoor, caller: Caller) -> CallError | None:
         """Serve the sequence; returns what ended it, where it was an error. Every picture taken is replied to."""
         try:
-            await door.serve(self._session, caller, self._incoming(), self._answer)
+            # In this task, where nothing comes between the look for room and taking it.
+            await door.serve(door.open(caller.tenant), caller, self._incoming(), self._answer)
         except CallError as error:
             self._ended_by = error
         finally:
             self.over.set()
             self._room.set()
-        for reply in list(self._replies.values()):
-            await reply(self._ended_by or _ended())
+        if self._ended_by is None or self._ended_by.reason is not Reason.CLIENT_NOT_READING:
+            for reply in list(self._replies.values()):
+                with contextlib.suppress(CallError, grpc.aio.UsageError):  # it reads no more, or is gone
+                    await reply(self._ended_by or _ended())
         self._replies.clear()
         return self._ended_by
 
@@ -75,8 +94,13 @@ class Sequence:
             yield message
 
     async def _answer(self, answer: Answer) -> None:
+        if isinstance(answer, NoticeEntry) and answer.reason is NoticeReason.DRAINING:
+            # The protocol cannot ask a client to go: its sequence ends here, and the next request is told.
+            self._ended_by = draining()
+            self._room.set()
+            self.end()
         if not isinstance(answer, MaskAnswer | DropAnswer):
-            return  # notices and resume points have no place in this protocol
+            return  # the other notices and resume points have no place in this protocol
         reply = self._replies.pop(answer.entry.frame_id)
         self._room.set()
         await reply(answer if isinstance(answer, MaskAnswer) else _error_of(answer))
@@ -113,6 +137,8 @@ class SequenceTable:
                 await old.over.wait()
             sequence = self._open[key] = self._begin(turn, model, size, caller, key)
         elif (found := self._open.get(key)) is None:
+            if self._door.is_draining:
+                raise draining()
             text = (
                 f"sequence {turn.sequence_id!r} of {model.name} is not open here: send its first request with"
                 " sequence_start, all on one stream; one that was open has ended"
@@ -156,7 +182,7 @@ class SequenceTable:
             # Every request has an answer in this protocol.
             policy=FramePolicy.EVERY,
         )
-        sequence = Sequence(self._door.open(caller.tenant), config, turn.capture_time_us is not None)
+        sequence = Sequence(config, turn.capture_time_us is not None)
         task = asyncio.create_task(self._run(sequence, caller, key))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -177,6 +203,12 @@ class SequenceTable:
         if complaint := self._limits.complaint(size):
             raise CallError(Reason.LIMIT_EXCEEDED, complaint)
         return size
+
+
+def draining() -> CallError:
+    """What a request is told that comes while the server stops."""
+    text = "this server stops; send the next picture with sequence_start by a new call, which reaches another replica"
+    return CallError(Reason.DRAINING, text)
 
 
 def _ended() -> CallError:

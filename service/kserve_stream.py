@@ -35,7 +35,7 @@ class InferStream:
         self._last_ns = time.monotonic_ns()
         self._news = asyncio.Event()
         self._is_draining = False
-        self._failed: CallError | None = None
+        self._failed: BaseException | None = None
 
     def drain(self) -> None:
         """The server stops: end as soon as no sequence is open."""
@@ -65,15 +65,16 @@ class InferStream:
         watch = asyncio.create_task(self._watch(sequences))
         try:
             await asyncio.wait({reader, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if watch.done() and self._failed is None:
-                reader.cancel()
+            reader.cancel()  # where its time is up; what was taken is answered
+            if self._failed is None:
                 await sequences.finish()
+                if self._stills:
+                    await asyncio.wait(self._stills)
+            if self._failed is not None:
+                raise self._failed
             for task in (watch, reader):
                 if task.done():
                     task.result()
-            await sequences.finish()
-            if self._stills:
-                await asyncio.wait(self._stills)
         finally:
             tasks = {reader, watch, *self._stills}
             for task in tasks:
@@ -83,16 +84,27 @@ class InferStream:
 
     async def send(self, response: Any) -> None:
         """Send an answer."""
-        async with self._writing:
-            await self._write(service_pb2.ModelStreamInferResponse(infer_response=response))
+        await self._say(service_pb2.ModelStreamInferResponse(infer_response=response))
 
     async def refuse(self, message: Any, error: CallError) -> None:
         """Send an error, which ends neither the stream nor a sequence."""
         response = service_pb2.ModelStreamInferResponse(error_message=_text(message, error))
         response.infer_response.id = message.id
         response.infer_response.parameters["triton_final_response"].bool_param = True
+        await self._say(response)
+
+    async def _say(self, response: Any) -> None:
         async with self._writing:
-            await self._write(response)
+            if self._failed is not None:
+                raise self._failed
+            try:
+                async with asyncio.timeout(self._timeouts.write_s):
+                    await self._write(response)
+            except TimeoutError:
+                text = f"the client did not read an answer within {self._timeouts.write_s:g} s"
+                self._failed = CallError(Reason.CLIENT_NOT_READING, text)
+                self._news.set()
+                raise self._failed from None
 
     async def _read(
         self,
@@ -129,6 +141,8 @@ class InferStream:
 
     def _still_done(self, task: "asyncio.Task[None]") -> None:
         self._stills.discard(task)
+        if not task.cancelled() and self._failed is None:
+            self._failed = task.exception()
         self._last_ns = time.monotonic_ns()
         self._news.set()
 

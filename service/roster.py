@@ -1,6 +1,7 @@
 """Which sessions are open: admission by their number, and the drain."""
 
 import asyncio
+from collections.abc import Sequence
 
 from service.access import Tenant
 from service.metrics import ServiceMetrics
@@ -23,24 +24,16 @@ class Roster:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server stops."""
+        return self._draining
+
     def require_room(self, tenant: Tenant) -> None:
         """Raises CallError (DRAINING, TENANT_QUOTA, TOO_MANY_SESSIONS) where no new session is taken."""
         if self._draining:
             raise CallError(Reason.DRAINING, "this server stops; another replica will take the stream")
-        own = sum(session.tenant == tenant.name for session in self._sessions)
-        if 0 < tenant.max_sessions <= own:
-            raise CallError(
-                Reason.TENANT_QUOTA,
-                f"tenant {tenant.name} has {own} streams open here, at most {tenant.max_sessions} may be; end one",
-                metadata={"tenant_max_sessions": str(tenant.max_sessions)},
-                quota_subject=f"tenant:{tenant.name}",
-            )
-        if len(self._sessions) >= self._max_sessions:
-            raise CallError(
-                Reason.TOO_MANY_SESSIONS,
-                f"{len(self._sessions)} sessions are open, at most {self._max_sessions} are taken; try another replica",
-                metadata={"max_sessions": str(self._max_sessions)},
-            )
+        require_room_among([session.tenant for session in self._sessions], tenant, self._max_sessions)
 
     def enter(self, session: Session) -> None:
         """Note a session that begins."""
@@ -67,3 +60,25 @@ class Roster:
         for session in tuple(self._sessions):
             session.drain(time_left_s)
         await self._empty.wait()
+
+
+def require_room_among(names: Sequence[str], tenant: Tenant, most: int) -> None:
+    """Whether one more may be opened; ``names`` are the tenants of those that are open.
+
+    Raises:
+        CallError: TENANT_QUOTA, TOO_MANY_SESSIONS.
+    """
+    own = names.count(tenant.name)
+    if 0 < tenant.max_sessions <= own:
+        raise CallError(
+            Reason.TENANT_QUOTA,
+            f"tenant {tenant.name} has {own} streams open here, at most {tenant.max_sessions} may be; end one",
+            metadata={"tenant_max_sessions": str(tenant.max_sessions)},
+            quota_subject=f"tenant:{tenant.name}",
+        )
+    if len(names) >= most:
+        raise CallError(
+            Reason.TOO_MANY_SESSIONS,
+            f"{len(names)} sessions are open, at most {most} are taken; try another replica",
+            metadata={"max_sessions": str(most)},
+        )

@@ -11,7 +11,6 @@ from service import converters, log
 from service.access import Gate, Tenant
 from service.border import abort
 from service.models import ModelCatalog
-from service.roster import Roster
 from service.session import (
     AcceptAnswer,
     Answer,
@@ -42,7 +41,6 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self,
         settings: Settings,
         catalog: ModelCatalog,
-        roster: Roster,
         limits: SizeLimits,
         gate: Gate,
         door: SessionDoor,
@@ -51,7 +49,6 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         self._gate = gate
         self._shares_memory = settings.shared_memory
         self._catalog = catalog
-        self._roster = roster
         self._limits = limits
         self._door = door
         self._stills = stills
@@ -68,9 +65,12 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         """One session, from its config to its end."""
         try:
             tenant = self._tenant_of(context)
+        except CallError as error:
+            self._door.refuse(error.reason)
+            await abort(context, error)
+        try:
             session = self._door.open(tenant)
         except CallError as error:
-            self._roster.refuse(error.reason)
             await abort(context, error)
 
         desk = RegionDesk(

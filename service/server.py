@@ -116,7 +116,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     admission = Admission(AdmissionRules(settings.admission_load, settings.admission_fps, settings.runner_threads))
     door = SessionDoor(settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, tracing)
     stills = StillDesk(dispatcher, metrics, limits, settings.max_stills)
-    servicer = SegmentationServicer(settings, catalog, roster, limits, gate, door, stills)
+    servicer = SegmentationServicer(settings, catalog, limits, gate, door, stills)
     register(servicer, server)
     kserve = _open_kserve(settings, catalog, metrics, limits, gate, door, stills)
     names = [SERVICE_NAME]

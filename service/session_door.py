@@ -21,7 +21,7 @@ from service.roster import Roster
 from service.session import Answer, Incoming, Session, SessionTimeouts
 from service.settings import Settings
 from service.status import internal
-from service.stream_protocol import CallError, ConfigDefaults, SizeLimits, StreamProtocol
+from service.stream_protocol import CallError, ConfigDefaults, Reason, SizeLimits, StreamProtocol
 from service.tracing import Metadata, Tracing
 
 
@@ -75,13 +75,26 @@ class SessionDoor:
             age_notice_s=settings.age_notice_s,
         )
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server stops."""
+        return self._roster.is_draining
+
+    def refuse(self, reason: Reason) -> None:
+        """Count a stream that was not admitted."""
+        self._roster.refuse(reason)
+
     def open(self, tenant: Tenant) -> Session:
-        """A session for a tenant, not yet in the roster.
+        """A session for a tenant; it counts in the roster once it is served, before which nothing may be awaited.
 
         Raises:
-            CallError: DRAINING, TENANT_QUOTA, TOO_MANY_SESSIONS.
+            CallError: DRAINING, TENANT_QUOTA, TOO_MANY_SESSIONS; the refusal is counted.
         """
-        self._roster.require_room(tenant)
+        try:
+            self._roster.require_room(tenant)
+        except CallError as error:
+            self.refuse(error.reason)
+            raise
         return Session(
             new_id(),
             StreamProtocol(self._catalog, self._limits, self._defaults),

@@ -24,6 +24,7 @@ from service.healthcheck import check
 from support.server import ROOT, RunningServer, running_server
 from support.stream import open_stream, open_stub, red_gradient
 from support.timing import limit_s
+from support.triton_client import image, jpeg
 
 W, H = 160, 96
 PICTURE = red_gradient(W, H)
@@ -41,18 +42,6 @@ def client(kserve: RunningServer) -> Iterator[Any]:
     with triton.InferenceServerClient(kserve.target) as opened:
         yield opened
         opened.unregister_system_shared_memory()
-
-
-def image(picture: NDArray[np.uint8] = PICTURE) -> Any:
-    tensor = triton.InferInput("image", list(picture.shape), "UINT8")
-    tensor.set_data_from_numpy(picture)
-    return tensor
-
-
-def jpeg(file: bytes) -> Any:
-    tensor = triton.InferInput("jpeg", [1], "BYTES")
-    tensor.set_data_from_numpy(np.array([file], np.object_))
-    return tensor
 
 
 def encoded(picture: NDArray[np.uint8]) -> bytes:
@@ -95,7 +84,7 @@ def test_it_says_what_its_models_take(client: Any) -> None:
 
 async def test_a_still_has_the_mask_of_segment(kserve: RunningServer, client: Any) -> None:
     before = client.get_inference_statistics("medium").model_stats[0]
-    result = client.infer("medium", [image()], request_id="still")
+    result = client.infer("medium", [image(PICTURE)], request_id="still")
     mask = result.as_numpy("mask")
     assert result.get_response().id == "still"
     assert (mask.dtype, mask.shape) == (np.uint8, (H, W))
@@ -178,9 +167,9 @@ def test_an_error_in_one_sequence_harms_no_other(kserve: RunningServer) -> None:
 
     with triton.InferenceServerClient(kserve.target) as client:
         client.start_stream(lambda result, error: answers.put((result, error)))
-        client.async_stream_infer("medium", [image()], sequence_id=1, sequence_start=True)
+        client.async_stream_infer("medium", [image(PICTURE)], sequence_id=1, sequence_start=True)
         assert next_answer()[1] is None
-        client.async_stream_infer("medium", [image()], sequence_id=2, request_id="lost")
+        client.async_stream_infer("medium", [image(PICTURE)], sequence_id=2, request_id="lost")
         error = next_answer()[1]
         assert error.message().startswith("FAILED_PRECONDITION: request 'lost' of sequence 2: sequence 2 of medium is")
         flat = triton.InferInput("image", [H, W], "UINT8")
@@ -190,7 +179,7 @@ def test_an_error_in_one_sequence_harms_no_other(kserve: RunningServer) -> None:
         bright = np.full((H, W, 3), 200, np.uint8)
         client.async_stream_infer("faulty", [image(bright)], sequence_id=1, sequence_start=True)
         assert next_answer()[1].message().startswith("INTERNAL: request of sequence 1: frame 1: the engine failed")
-        client.async_stream_infer("medium", [image()], sequence_id=1, sequence_end=True)
+        client.async_stream_infer("medium", [image(PICTURE)], sequence_id=1, sequence_end=True)
         result, error = next_answer()
         assert error is None
         assert result.as_numpy("mask").shape == (H, W)
@@ -212,12 +201,12 @@ def test_pictures_and_masks_through_shared_memory(client: Any) -> None:
         result = client.infer("medium", [tensor], outputs=[wanted])
         assert list(result.get_response().raw_output_contents) == [b""]
         mask = shared_memory.get_contents_as_numpy(region, np.uint8, [H, W], offset=64 + PICTURE.nbytes)
-        assert np.array_equal(mask, client.infer("medium", [image()]).as_numpy("mask"))
+        assert np.array_equal(mask, client.infer("medium", [image(PICTURE)]).as_numpy("mask"))
         for change in ({"byte_size": PICTURE.nbytes, "offset": W * H + 1}, {"byte_size": 7}):
             tensor.set_shared_memory("both", **change)
             assert refusal(client, "medium", [tensor]) == grpc.StatusCode.INVALID_ARGUMENT
         client.unregister_system_shared_memory("both")
-        assert refusal(client, "medium", [image()], outputs=[wanted]) == grpc.StatusCode.FAILED_PRECONDITION
+        assert refusal(client, "medium", [image(PICTURE)], outputs=[wanted]) == grpc.StatusCode.FAILED_PRECONDITION
         del mask
     finally:
         shared_memory.destroy_shared_memory_region(region)
@@ -240,19 +229,19 @@ def refusal(client: Any, *arguments: Any, **more: Any) -> grpc.StatusCode:
 def test_bad_requests_have_the_fitting_status(client: Any) -> None:
     wrong_type = triton.InferInput("image", [H, W, 3], "INT8")
     wrong_type.set_data_from_numpy(PICTURE.view(np.int8))
-    wrong_count = image()
+    wrong_count = image(PICTURE)
     wrong_count.set_shape([H, W + 1, 3])
     invalid = grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal(client, "large", [image()]) == grpc.StatusCode.NOT_FOUND
+    assert refusal(client, "large", [image(PICTURE)]) == grpc.StatusCode.NOT_FOUND
     assert refusal(client, "medium", [wrong_type]) == invalid
     assert refusal(client, "medium", [wrong_count]) == invalid
     assert refusal(client, "medium", [image(PICTURE[..., :2].copy())]) == invalid
     assert refusal(client, "medium", [jpeg(b"x")]) == invalid
     assert refusal(client, "medium-jpeg", [jpeg(b"no picture")]) == invalid
-    assert refusal(client, "medium", [image()], outputs=[triton.InferRequestedOutput("alpha")]) == invalid
-    assert refusal(client, "medium", [image()], parameters={"sequnce": 1}) == invalid
-    assert refusal(client, "medium", [image()], sequence_id=99) == grpc.StatusCode.FAILED_PRECONDITION
-    assert client.infer("medium", [image()]).as_numpy("mask").shape == (H, W)
+    assert refusal(client, "medium", [image(PICTURE)], outputs=[triton.InferRequestedOutput("alpha")]) == invalid
+    assert refusal(client, "medium", [image(PICTURE)], parameters={"sequnce": 1}) == invalid
+    assert refusal(client, "medium", [image(PICTURE)], sequence_id=99) == grpc.StatusCode.FAILED_PRECONDITION
+    assert client.infer("medium", [image(PICTURE)]).as_numpy("mask").shape == (H, W)
 
 
 def test_it_is_off_by_default(server: RunningServer) -> None:
