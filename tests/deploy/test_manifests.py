@@ -33,7 +33,9 @@ def test_the_manifests_are_valid_by_the_strict_schemas(folder: str, tmp_path: Pa
     assert schema_complaints(path) == []
 
 
-@pytest.mark.parametrize(("right", "wrong"), [("replicas:", "replica:"), ("kind: Deployment", "kind: Deploymint")])
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("minReadySeconds:", "minReadySecond:"), ("kind: NetworkPolicy", "kind: NetworkPolicies")]
+)
 def test_the_validator_finds_a_slip(right: str, wrong: str, cpu: Manifests, tmp_path: Path) -> None:
     assert cpu.text.count(right) == 1
     path = tmp_path / "slip.yaml"
@@ -119,11 +121,27 @@ def test_the_grace_period_covers_the_whole_way_out(cpu: Manifests) -> None:
 def test_rollouts_and_node_drains_keep_capacity(cpu: Manifests) -> None:
     deployment = cpu.one("Deployment")["spec"]
     assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert deployment["minReadySeconds"] > 0
     budget = cpu.one("PodDisruptionBudget")["spec"]
     assert budget["selector"]["matchLabels"].items() <= cpu.pod_labels.items()
-    assert budget["maxUnavailable"] < deployment["replicas"]
+    assert budget["maxUnavailable"] < cpu.one("HorizontalPodAutoscaler")["spec"]["minReplicas"]
     for constraint in cpu.pod["topologySpreadConstraints"]:
         assert constraint["labelSelector"]["matchLabels"].items() <= cpu.pod_labels.items()
+
+
+def test_the_autoscaler_acts_before_admission_refuses_and_moves_streams_slowly(cpu: Manifests) -> None:
+    deployment, scaler = cpu.one("Deployment"), cpu.one("HorizontalPodAutoscaler")["spec"]
+    assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "humanseg"}
+    assert "replicas" not in deployment["spec"], "each apply would undo what the autoscaler did"
+    (metric,) = scaler["metrics"]
+    measured = metric["containerResource"]
+    assert (measured["name"], measured["container"]) == ("cpu", cpu.container["name"])
+    assert "cpu" in cpu.container["resources"]["requests"], "utilization is a share of what is requested"
+    settings = load_settings([], cpu.settings)
+    assert measured["target"]["averageUtilization"] < 100 * settings.admission_load
+    down = scaler["behavior"]["scaleDown"]
+    assert [policy["value"] for policy in down["policies"]] == [1]
+    assert all(policy["periodSeconds"] > settings.drain_s + ANSWER_GRACE_S for policy in down["policies"])
 
 
 def test_the_network_policy_lets_in_grpc_and_metrics_and_nothing_out(cpu: Manifests) -> None:

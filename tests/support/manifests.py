@@ -1,8 +1,11 @@
 """The Kubernetes manifests as a cluster gets them: rendered by the real kustomize."""
 
+import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -28,6 +31,19 @@ def render_folder(folder: Path) -> str:
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "kustomize warns"
     return done.stdout
+
+
+@cache
+def render_with(overlay: str, *components: str) -> str:
+    """An overlay with components, as a user's own kustomization puts them together."""
+    with TemporaryDirectory() as folder:
+        k8s = Path(os.path.relpath(ROOT / "deploy" / "k8s", Path(folder).resolve()))
+        kustomization = {
+            "resources": [str(k8s / "overlays" / overlay)],
+            "components": [str(k8s / "components" / one) for one in components],
+        }
+        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return render(folder)
 
 
 class Manifests:
