@@ -18,13 +18,12 @@ from service.metrics import STAGE_EDGES_S
 from service.settings import Settings
 from service.stages import STAGES
 from support.collector import running_collector
-from support.manifests import Manifests
+from support.manifests import Manifests, render_with
 from support.mixed_load import MixedLoad, per_second, send_mixed_load, write_tokens
 from support.monitoring import (
     dashboards_of,
     filled_in,
     queries_of,
-    render_with_monitoring,
     rules_of,
     scrape_target,
     write_rules,
@@ -75,7 +74,7 @@ class Observed:
 
 @pytest.fixture(scope="module")
 def observed(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    monitored = render_with_monitoring("overlays/cpu", tmp_path_factory.mktemp("overlay"))
+    monitored = Manifests(render_with("cpu", "monitoring"))
     folder = tmp_path_factory.mktemp("prometheus")
     rules = write_rules(monitored, folder)
     tokens = ("--auth-tokens-file", str(write_tokens(folder / "tokens")))

@@ -1,7 +1,6 @@
 """The monitoring component as a cluster gets it, and what its PromQL asks for."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +9,9 @@ from typing import Any
 
 import yaml
 
-from support.manifests import ROOT, Manifests, render_folder
+from support.manifests import Manifests
 from support.prometheus import ScrapeTarget
 
-COMPONENT = ROOT / "deploy" / "k8s" / "components" / "monitoring"
 _WORDS = {"by", "without", "on", "ignoring", "group_left", "group_right", "offset", "bool", "and", "or", "unless"}
 
 
@@ -24,19 +22,6 @@ class Query:
     dashboard: str
     panel: str
     expr: str
-
-
-def render_with_monitoring(overlay: str, folder: Path) -> Manifests:
-    """An overlay with the component in it, as docs/operations.md says."""
-    lines = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": "humanseg",
-        "resources": [os.path.relpath(ROOT / "deploy" / "k8s" / overlay, folder.resolve())],
-        "components": [os.path.relpath(COMPONENT, folder.resolve())],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(lines))
-    return Manifests(render_folder(folder))
 
 
 def groups_of(manifests: Manifests) -> list[dict[str, Any]]:
