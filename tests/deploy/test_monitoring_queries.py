@@ -17,6 +17,7 @@ import humanseg
 from service.metrics import STAGE_EDGES_S
 from service.settings import Settings
 from service.stages import STAGES
+from support.autoscaling import adapter_rules, keda_triggers
 from support.collector import running_collector
 from support.manifests import Manifests, render_with
 from support.mixed_load import MixedLoad, per_second, send_mixed_load, write_tokens
@@ -39,6 +40,7 @@ ONE, WORKERS = "humanseg-6d4cf56db6-x7k2p", "humanseg-6d4cf56db6-b9q4w"
 PODS, PROCESSES = {ONE, WORKERS}, 3
 LOAD_S = 9.0
 RATE_INTERVAL_S = 4
+FIVE_MINUTES_S = 300
 #: Panels without a figure while all is well, and why.
 EMPTY_IN_HEALTH = {
     "Degraded streams": "the load here overloads nobody, so no stream was ever degraded",
@@ -174,9 +176,12 @@ def test_the_share_on_time_is_that_of_the_servers_own_pages(observed: Observed) 
 
     superseded = total("humanseg_frames_total", reason="superseded")
     on_time = total("humanseg_live_frame_seconds_bucket", le="0.0333")
-    of_all = on_time / (total("humanseg_live_frame_seconds_count") + superseded)
+    live = total("humanseg_live_frame_seconds_count") + superseded
+    of_all = on_time / live
     assert superseded > 0, "they count as not on time"
     assert 0 < of_all < 1
+    (frames_a_s,) = observed.ask("namespace:humanseg_live_frames:rate5m")
+    assert frames_a_s.value == pytest.approx(live / FIVE_MINUTES_S, rel=0.2)
     assert observed.number("On time (33.3 ms), 5 minutes") == pytest.approx(of_all, abs=0.1)
     within = {le: observed.number("Live frames on time", f'le="{le}"') for le in ("0.0167", "0.0333")}
     assert 0 <= within["0.0167"] <= within["0.0333"] < 1
@@ -226,3 +231,26 @@ def test_the_figures_of_the_resources_are_plausible(observed: Observed) -> None:
     refused = observed.panel("Files of secrets that are refused")
     assert {one.labels["file"] for one in refused} >= {"auth_tokens"}
     assert all(one.value == 0 for one in refused)
+
+
+def test_the_autoscalers_see_each_pod_s_sessions_load_and_frames_out_of_time(observed: Observed) -> None:
+    seen = {}
+    for rule in adapter_rules():
+        assert {one.labels["pod"] for one in observed.ask(rule.series)} == PODS, "what the adapter finds pods by"
+        answer = observed.ask(rule.query(NAMESPACE, PODS))
+        seen[rule.name] = {one.labels["pod"]: one.value for one in answer}
+        assert seen[rule.name].keys() == PODS
+        assert all(one.labels.keys() == {"pod"} for one in answer)
+    streams = observed.load.long_streams / len(PODS)
+    assert set(seen["humanseg_sessions_ratio"].values()) == {streams / Settings().max_sessions}
+    assert all(0 < load < 1 for load in seen["humanseg_live_load_ratio"].values())
+    for pod, server in zip((ONE, WORKERS), observed.servers, strict=True):
+        superseded = server.metric("humanseg_frames_total", reason="superseded")
+        of_all = superseded / (superseded + server.metric("humanseg_frames_total", outcome="mask"))
+        assert seen["humanseg_off_time_ratio"][pod] == pytest.approx(of_all, abs=0.1)
+    assert all(ratio > 0 for ratio in seen["humanseg_off_time_ratio"].values())
+    made = ("humanseg_sessions_ratio", "humanseg_live_load_ratio", "humanseg_off_time_ratio")
+    for name, trigger in zip(made, ("sessions", "live-load", "off-time"), strict=True):
+        (sample,) = observed.ask(keda_triggers()[trigger]["query"])
+        assert sample.labels == {}, "KEDA takes one figure, for all pods"
+        assert sample.value == pytest.approx(sum(seen[name].values())), "and divides it by the threshold"
