@@ -109,7 +109,7 @@ $(PROMETHEUS_HOME)/installed:
 	@cd "$(PROMETHEUS_HOME)" && dpkg-deb -x prometheus_*.deb unpacked && mv unpacked/usr/bin bin && rm -r unpacked prometheus_*.deb
 	@touch "$@"
 
-monitoring-check: .venv/dev.stamp $(PROMETHEUS_HOME)/installed  ## every alert by promtool: fires, and is silent
+monitoring-check: .venv/dev.stamp $(PROMETHEUS_HOME)/installed  ## alerts by promtool, dashboards by a real Prometheus
 	PROMETHEUS_HOME="$(PROMETHEUS_HOME)" $(BIN)/python -m pytest tests/deploy -m "slow or not slow" -k "monitoring"
 
 # Of the wheels it takes the program and CUDA's runtime, which it is linked to and does not use; Debian 12 has libb64.

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from prometheus_client import generate_latest
 
 from service.metrics import ServiceMetrics
 from service.settings import Settings
 from service.stream_protocol import DropReason
-from support.manifests import ROOT, Manifests, render_with
+from support.autoscaling import adapter_rules, keda_triggers
+from support.manifests import Manifests, render_with
 from support.server import RunningServer, running_server
 from support.timing import limit_s
-
-RULES = yaml.safe_load((ROOT / "deploy/k8s/components/prometheus-adapter/adapter_rules.yaml").read_text())["rules"]
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +23,8 @@ def server(models_folder: Path) -> Iterator[RunningServer]:
         yield running
 
 
-def triggers() -> dict[str, dict[str, str]]:
-    spec = Manifests(render_with("cpu", "keda")).one("ScaledObject")["spec"]
-    return {one["name"]: one["metadata"] for one in spec["triggers"]}
-
-
 def queries() -> list[str]:
-    return [*(rule["metricsQuery"] for rule in RULES), *(one["query"] for one in triggers().values())]
+    return [*(rule.template for rule in adapter_rules()), *(one["query"] for one in keda_triggers().values())]
 
 
 def test_every_series_asked_for_is_one_that_a_server_shows(server: RunningServer) -> None:
@@ -42,8 +35,8 @@ def test_every_series_asked_for_is_one_that_a_server_shows(server: RunningServer
         assert names
         for name in names:
             assert re.search(rf"^{name}[ {{]", page, re.MULTILINE), name
-    for rule in RULES:
-        assert re.search(rf"^{re.match('[a-z_]+', rule['seriesQuery'])[0]}[ {{]", page, re.MULTILINE)
+    for rule in adapter_rules():
+        assert re.search(rf"^{re.match('[a-z_]+', rule.series)[0]}[ {{]", page, re.MULTILINE)
 
 
 def test_every_label_value_asked_for_exists() -> None:
@@ -57,12 +50,12 @@ def test_every_label_value_asked_for_exists() -> None:
 
 def test_the_autoscaler_names_what_the_adapter_makes() -> None:
     scaler = Manifests(render_with("cpu", "prometheus-adapter")).one("HorizontalPodAutoscaler")["spec"]
-    made = {rule["name"]["as"] if "name" in rule else re.match("[a-z_]+", rule["seriesQuery"])[0] for rule in RULES}
+    made = {rule.name for rule in adapter_rules()}
     asked = {metric["pods"]["metric"]["name"]: metric["pods"]["target"]["averageValue"] for metric in scaler["metrics"]}
     assert asked.keys() == made
     load = int(asked["humanseg_live_load_ratio"].removesuffix("m")) / 1000
     assert load < Settings().admission_load, "pods come before streams are refused"
-    keda = triggers()
+    keda = keda_triggers()
     thresholds = [float(keda[name]["threshold"]) for name in ("sessions", "live-load", "off-time")]
     names = ("humanseg_sessions_ratio", "humanseg_live_load_ratio", "humanseg_off_time_ratio")
     assert thresholds == [int(asked[name].removesuffix("m")) / 1000 for name in names]
@@ -78,7 +71,7 @@ def test_keda_is_the_only_autoscaler_and_as_careful_as_the_base_s() -> None:
 
 
 def test_keda_counts_the_pods_of_its_deployment_alone() -> None:
-    for metadata in triggers().values():
+    for metadata in keda_triggers().values():
         (pattern,) = set(re.findall(r'pod=~"([^"]+)"', metadata["query"]))
         assert re.fullmatch(pattern, "humanseg-6d4cf56db6-x7k2p")
         assert not re.fullmatch(pattern, "humanseg-canary-6d4cf56db6-x7k2p")

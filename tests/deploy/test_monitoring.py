@@ -12,13 +12,12 @@ from service.server import ANSWER_GRACE_S, STOP_GRACE_S
 from service.settings import load_settings
 from service.stages import STAGES
 from service.stream_protocol import DropReason, Reason
-from support.manifests import ROOT, Manifests
+from support.manifests import ROOT, Manifests, render_with
 from support.models import write_faulty_model
 from support.monitoring import (
     dashboards_of,
     matched_values,
     queries_of,
-    render_with_monitoring,
     rules_of,
     selectors,
 )
@@ -33,8 +32,8 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @pytest.fixture(scope="module")
-def monitored(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    return render_with_monitoring("overlays/cpu", tmp_path_factory.mktemp("overlay"))
+def monitored() -> Manifests:
+    return Manifests(render_with("cpu", "monitoring"))
 
 
 def expressions(monitored: Manifests) -> list[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from support.manifests import ROOT, Manifests
-from support.monitoring import render_with_monitoring, write_rules
+from support.manifests import ROOT, Manifests, render_with
+from support.monitoring import write_rules
 from support.prometheus import promtool, why_no_prometheus
 
 pytestmark = pytest.mark.skipif(why_no_prometheus() is not None, reason=str(why_no_prometheus()))
@@ -15,8 +15,8 @@ TESTS = sorted((ROOT / "tests" / "deploy" / "alerts").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def monitored(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    return render_with_monitoring("overlays/cpu", tmp_path_factory.mktemp("overlay"))
+def monitored() -> Manifests:
+    return Manifests(render_with("cpu", "monitoring"))
 
 
 def test_the_rules_are_valid(monitored: Manifests, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def render_with(overlay: str, *components: str) -> str:
             "components": [str(k8s / "components" / one) for one in components],
         }
         (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        return render(folder)
+        return render_folder(Path(folder))
 
 
 class Manifests:

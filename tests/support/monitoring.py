@@ -1,7 +1,6 @@
 """The monitoring component as a cluster gets it, and what its PromQL asks for."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from support.manifests import ROOT, Manifests, render_folder
+from support.manifests import Manifests
+from support.prometheus import ScrapeTarget
 
-COMPONENT = ROOT / "deploy" / "k8s" / "components" / "monitoring"
 _WORDS = {"by", "without", "on", "ignoring", "group_left", "group_right", "offset", "bool", "and", "or", "unless"}
 
 
@@ -23,19 +22,6 @@ class Query:
     dashboard: str
     panel: str
     expr: str
-
-
-def render_with_monitoring(overlay: str, folder: Path) -> Manifests:
-    """An overlay with the component in it, as docs/operations.md says."""
-    lines = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": "humanseg",
-        "resources": [os.path.relpath(ROOT / "deploy" / "k8s" / overlay, folder.resolve())],
-        "components": [os.path.relpath(COMPONENT, folder.resolve())],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(lines))
-    return Manifests(render_folder(folder))
 
 
 def groups_of(manifests: Manifests) -> list[dict[str, Any]]:
@@ -69,6 +55,30 @@ def queries_of(manifests: Manifests) -> Iterator[Query]:
         for panel in dashboard["panels"]:
             for target in panel["targets"]:
                 yield Query(name, panel["title"], target["expr"])
+
+
+def filled_in(query: Query, manifests: Manifests, namespace: str, rate_interval: str) -> str:
+    """Its expression as Grafana sends it: one namespace, and everything else at All."""
+    expr = query.expr.replace("$__rate_interval", rate_interval).replace("$namespace", namespace)
+    for variable in dashboards_of(manifests)[query.dashboard]["templating"]["list"]:
+        if "allValue" in variable:
+            expr = expr.replace(f"${variable['name']}", variable["allValue"])
+    assert "$" not in expr, expr
+    return expr
+
+
+def scrape_target(manifests: Manifests, pod: str, port: int) -> ScrapeTarget:
+    """A server on this machine as the operator's Prometheus would see it in a pod of that name."""
+    monitor = manifests.one("PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    labels = {
+        "job": manifests.pod_labels[monitor["spec"]["jobLabel"]],
+        "namespace": monitor["metadata"]["namespace"],
+        "pod": pod,
+        "container": manifests.container["name"],
+        "endpoint": endpoint["port"],
+    }
+    return ScrapeTarget(port, labels, endpoint["path"])
 
 
 def selectors(expr: str) -> set[tuple[str, str]]:
