@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from humanseg.v1 import segmentation_pb2 as pb
@@ -21,6 +21,7 @@ from service.admission import Admission, AdmissionRules
 from service.dispatcher import Dispatcher
 from service.engine_watch import watch_engine
 from service.estimator import Estimator
+from service.health import Health
 from service.metrics import MetricsEndpoint, ServiceMetrics, SupervisorMetrics
 from service.models import ModelCatalog
 from service.resume import Keys, Sealer
@@ -107,7 +108,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         settings, catalog, dispatcher, estimator, roster, metrics, limits, admission, sealer, gate, tracing
     )
     register(servicer, server)
-    health_servicer = health.aio.HealthServicer()
+    health_servicer = Health(("", SERVICE_NAME))
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -121,9 +122,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         await server.start()
 
         async def show_ready(ready: bool) -> None:
-            status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-            for name in ("", SERVICE_NAME):
-                await health_servicer.set(name, status)
+            health_servicer.show(serving=ready)
             metrics.set_ready(ready)
 
         await show_ready(True)
@@ -145,8 +144,9 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         await _cancel(watches)
         metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
-        await health_servicer.enter_graceful_shutdown()
+        health_servicer.show(serving=False)
         await _drain(roster, settings.drain_s)
+        health_servicer.end_watches()
         await server.stop(STOP_GRACE_S)
         await _cancel([lag])
         dispatcher.close()
