@@ -32,6 +32,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "humanseg.v1"
 _DETAILS_KEY = "grpc-status-details-bin"
+#: What gRPC says, under INTERNAL, where a proxy resets a stream because the server behind it has gone: Envoy
+#: does. Our server's own INTERNAL has a reason.
+_RESET_BY_PROXY = "RST_STREAM with error code 2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class SegmentationError(Exception):
 
     Attributes:
         message: what is wrong, for people.
-        code: the gRPC status code.
+        code: the gRPC status code; UNAVAILABLE also where a proxy resets the stream because its server has gone, which
+            gRPC calls INTERNAL.
         reason: name out of the contract's ``ErrorReason`` without its prefix; empty if the server gave none.
         metadata: figures that belong to the reason, units in the keys.
         field_violations: the offending fields of the request.
@@ -221,9 +225,12 @@ def error_from_status(status: CallStatus) -> SegmentationError:
     if kind is OverloadedError and not reason and "larger than max" in status.message:
         # gRPC's own limit on messages (ours, or the server's if it was not asked for its limits) says so in words only.
         kind = LimitExceededError
+    code = status.code
+    if kind is ServerFaultError and not reason and _RESET_BY_PROXY in status.message:
+        kind, code = ServerUnavailableError, grpc.StatusCode.UNAVAILABLE
     return kind(
         status.message or f"the call failed with {status.code.name}",
-        code=status.code,
+        code=code,
         reason=reason,
         metadata=metadata,
         field_violations=violations,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from humanseg.v1 import segmentation_pb2 as pb
@@ -22,6 +22,7 @@ from service.admission import Admission, AdmissionRules
 from service.dispatcher import Dispatcher
 from service.engine_watch import watch_engine
 from service.estimator import Estimator
+from service.health import Health
 from service.metrics import MetricsEndpoint, ServiceMetrics, SupervisorMetrics
 from service.models import ModelCatalog
 from service.resume import Keys, Sealer
@@ -123,7 +124,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
     if kserve is not None:
         kserve.register(server)
         names.append(kserve.full_name)
-    health_servicer = health.aio.HealthServicer()
+    health_servicer = Health(("", *names))
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -140,9 +141,7 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         await server.start()
 
         async def show_ready(ready: bool) -> None:
-            status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-            for name in ("", *names):
-                await health_servicer.set(name, status)
+            health_servicer.show(serving=ready)
             metrics.set_ready(ready)
 
         await show_ready(True)
@@ -164,10 +163,11 @@ async def serve(settings: Settings, catalog: ModelCatalog, seat: WorkerSeat | No
         await _cancel(watches)
         metrics.set_ready(False)
         log.event("draining", signal=signal_name, sessions=len(roster), drain_s=settings.drain_s)
-        await health_servicer.enter_graceful_shutdown()
+        health_servicer.show(serving=False)
         if kserve is not None:
             kserve.drain()
         await _drain(roster, settings.drain_s)
+        health_servicer.end_watches()
         await server.stop(STOP_GRACE_S)
         if kserve is not None:
             await kserve.close()

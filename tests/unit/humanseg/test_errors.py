@@ -94,6 +94,15 @@ def test_grpcs_own_message_limit_is_a_limit_and_no_overload() -> None:
     assert not error.retryable
 
 
+def test_a_reset_by_a_proxy_whose_server_has_gone_is_no_fault_of_the_server() -> None:
+    text = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
+    error = error_from_status(CallStatus(grpc.StatusCode.INTERNAL, text))
+    assert (type(error), error.code) == (errors.ServerUnavailableError, grpc.StatusCode.UNAVAILABLE)
+    assert error.retryable
+    ours = error_from_status(status(grpc.StatusCode.INTERNAL, text, info("INTERNAL")))
+    assert (type(ours), ours.code, ours.retryable) == (errors.ServerFaultError, grpc.StatusCode.INTERNAL, False)
+
+
 def test_details_that_cannot_be_read_are_left_out() -> None:
     for content in (b"\xff\xff\xff", b""):
         error = error_from_status(CallStatus(grpc.StatusCode.UNAVAILABLE, "", (("grpc-status-details-bin", content),)))
