@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     )
     from humanseg.frames import FrameError, PixelFormat, RawFrame, TimedFrame
     from humanseg.masks import MaskEncoding, MaskError
-    from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+    from humanseg.options import Degradation, Estimates, FramePolicy, People, TemporalFusion
     from humanseg.session_config import SessionConfig
     from humanseg.shared_memory import SharedMemory
     from humanseg.stream import SegmentationStream
@@ -96,7 +96,7 @@ _MODULES = {
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
-    "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "TemporalFusion"),
+    "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "People", "TemporalFusion"),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.shared_memory": ("SharedMemory",),
     "humanseg.stream": ("SegmentationStream",),
@@ -137,6 +137,7 @@ __all__ = [
     "Notice",
     "NoticeReason",
     "OverloadedError",
+    "People",
     "PictureAnswer",
     "PictureError",
     "PixelFormat",

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.masks import MaskEncoding
-from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+from humanseg.options import Degradation, Estimates, FramePolicy, People, TemporalFusion
 from humanseg.shared_memory import RegionLayout
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
@@ -184,6 +184,7 @@ class RequestedConfig:
     composite: RequestedComposite | None = None
     shared_memory: RegionLayout | None = None
     """A region that is open already."""
+    people: People | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,7 @@ class StreamConfig:
     shared_memory: RegionLayout | None
     composite: CompositePlan | None = None
     """Finished pictures instead of masks."""
+    people: People = People.ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -610,6 +612,7 @@ def check_config(
         resume_interval_s=interval_s,
         composite=composite,
         shared_memory=requested.shared_memory,
+        people=requested.people or People.ALL,
     )
 
 

@@ -266,6 +266,43 @@ DEGRADATION_MODEL_AND_RATE: Degradation.ValueType  # 3
 mask to carry goes to the network after all.
 """
 
+class _People:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PeopleEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_People.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    PEOPLE_UNSPECIFIED: _People.ValueType  # 0
+    """In a config: the server decides, which is ALL. Never in an answer."""
+    PEOPLE_ALL: _People.ValueType  # 1
+    """Everybody."""
+    PEOPLE_MAIN: _People.ValueType  # 2
+    """The main person: the largest connected part of the mask, one whose center lies in the middle of the upright picture
+    counting most and one in a corner a quarter as much. In a stream he keeps the part while he overlaps himself from
+    frame to frame, until somebody else counts half as much again for ten frames in a row; while there is only somebody
+    less than half as large as he was, nobody is shown for nine frames. A frame with `FrameResult.reset`, or one that
+    would have it by size, rotation, model or time were fusion not OFF, elects him anew, and so does the first one after
+    a resume. Whoever touches or overlaps him in the picture is one part with him and stays; a hand that is cut off from
+    him goes.
+    """
+
+class People(_People, metaclass=_PeopleEnumTypeWrapper):
+    """Whose masks are wanted. What does not count is background: in masks, in estimates and in finished pictures."""
+
+PEOPLE_UNSPECIFIED: People.ValueType  # 0
+"""In a config: the server decides, which is ALL. Never in an answer."""
+PEOPLE_ALL: People.ValueType  # 1
+"""Everybody."""
+PEOPLE_MAIN: People.ValueType  # 2
+"""The main person: the largest connected part of the mask, one whose center lies in the middle of the upright picture
+counting most and one in a corner a quarter as much. In a stream he keeps the part while he overlaps himself from
+frame to frame, until somebody else counts half as much again for ten frames in a row; while there is only somebody
+less than half as large as he was, nobody is shown for nine frames. A frame with `FrameResult.reset`, or one that
+would have it by size, rotation, model or time were fusion not OFF, elects him anew, and so does the first one after
+a resume. Whoever touches or overlaps him in the picture is one part with him and stays; a hand that is cut off from
+him goes.
+"""
+
 class _StateReset:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -860,6 +897,7 @@ class SessionConfig(message.Message):
     RESUME_INTERVAL_FIELD_NUMBER: builtins.int
     COMPOSITE_FIELD_NUMBER: builtins.int
     SHARED_MEMORY_FIELD_NUMBER: builtins.int
+    PEOPLE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -896,6 +934,8 @@ class SessionConfig(message.Message):
     """A `ResumePoint.token` of an earlier stream, to go on where that one ended: masks are fused with those before. In the
     first config only. One that is of no use here starts anew, and `AcceptedConfig.resume` says why. Never echoed.
     """
+    people: People.ValueType
+    """Whose masks are wanted. Default ALL."""
     @builtins.property
     def frame_deadline(self) -> duration_pb2.Duration:
         """How old a frame may be, counted from its arrival at the server, when its mask is ready; at least 1 ms. A frame that
@@ -946,10 +986,11 @@ class SessionConfig(message.Message):
         resume_interval: duration_pb2.Duration | None = ...,
         composite: Composite | None = ...,
         shared_memory: SharedMemory | None = ...,
+        people: People.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval", "shared_memory", b"shared_memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "shared_memory", b"shared_memory", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "people", b"people", "pixel_format", b"pixel_format", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "shared_memory", b"shared_memory", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1218,7 +1259,7 @@ class StageTimes(message.Message):
     inference_us: builtins.int
     """The engine's run of the batch that held this frame."""
     fusion_us: builtins.int
-    """Optical flow and fusion with earlier masks."""
+    """Optical flow and fusion with earlier masks; finding the main person."""
     postprocess_us: builtins.int
     """Resizing the mask to the wanted size, rotation undone; with a composite, putting the people before the background."""
     encode_us: builtins.int
@@ -1458,6 +1499,7 @@ class SegmentRequest(message.Message):
     MASK_ENCODING_FIELD_NUMBER: builtins.int
     MASK_WIDTH_FIELD_NUMBER: builtins.int
     MASK_HEIGHT_FIELD_NUMBER: builtins.int
+    PEOPLE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model, as in `SessionConfig.model`."""
     picture: builtins.bytes
@@ -1478,6 +1520,8 @@ class SegmentRequest(message.Message):
     """Width of the mask in pixels; 0: the picture's own. Give both sides or neither."""
     mask_height: builtins.int
     """Height of the mask in pixels; 0: the picture's own."""
+    people: People.ValueType
+    """Whose mask is wanted. Default ALL."""
     def __init__(
         self,
         *,
@@ -1490,10 +1534,11 @@ class SegmentRequest(message.Message):
         mask_encoding: MaskEncoding.ValueType = ...,
         mask_width: builtins.int = ...,
         mask_height: builtins.int = ...,
+        people: People.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "picture", b"picture", "pixel_format", b"pixel_format", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "people", b"people", "picture", b"picture", "pixel_format", b"pixel_format", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
