@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     )
     from humanseg.frames import FrameError, PixelFormat, RawFrame, TimedFrame
     from humanseg.masks import MaskEncoding, MaskError
-    from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+    from humanseg.options import Degradation, Estimates, FramePolicy, People, TemporalFusion
     from humanseg.session_config import SessionConfig
     from humanseg.shared_memory import SharedMemory
     from humanseg.stream import SegmentationStream
@@ -100,7 +100,7 @@ _MODULES = {
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
-    "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "TemporalFusion"),
+    "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "People", "TemporalFusion"),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.shared_memory": ("SharedMemory",),
     "humanseg.stream": ("SegmentationStream",),
@@ -144,6 +144,7 @@ __all__ = [
     "Notice",
     "NoticeReason",
     "OverloadedError",
+    "People",
     "PictureAnswer",
     "PictureError",
     "PixelFormat",

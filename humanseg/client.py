@@ -26,9 +26,9 @@ from humanseg.errors import (
 )
 from humanseg.frames import PixelFormat, TimedFrame, message_limit_bytes
 from humanseg.masks import MaskEncoding
-from humanseg.options import FramePolicy, TemporalFusion
+from humanseg.options import FramePolicy, People, TemporalFusion
 from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
-from humanseg.proto_enums import MASK_ENCODING, PIXEL_FORMAT, ROTATION
+from humanseg.proto_enums import MASK_ENCODING, PEOPLE, PIXEL_FORMAT, ROTATION
 from humanseg.reconnect import AnyFrame, FrameSource, Patience, masks_of
 from humanseg.session_config import SessionConfig
 from humanseg.shared_memory import SharedMemory
@@ -146,6 +146,7 @@ class SegmentationClient:
         rotation: Rotation = Rotation.DEG_0,
         mask_encoding: MaskEncoding = MaskEncoding.ALPHA8,
         mask_size: Size | None = None,
+        people: People = People.ALL,
     ) -> Segmented:
         """Segment one still picture.
 
@@ -158,6 +159,7 @@ class SegmentationClient:
                 applied by the server, and the mask lies as viewers show the photo.
             mask_encoding: how the mask travels; PNG saves bytes on a slow network, PACKED and RLE more, as a hard mask.
             mask_size: the picture's own if left out.
+            people: MAIN leaves everybody but the main person to the background.
 
         Raises:
             SegmentationError: the call failed, or the picture fits neither its format nor the server's limits.
@@ -166,6 +168,7 @@ class SegmentationClient:
             model=model,
             rotation=ROTATION.number(rotation),
             mask_encoding=MASK_ENCODING.number(mask_encoding),
+            people=PEOPLE.number(people),
         )
         if pixel_format is None and isinstance(picture, np.ndarray) and picture.ndim > 1:
             pixel_format = PixelFormat.RGB24

@@ -19,6 +19,13 @@ class FramePolicy(enum.Enum):
     EVERY = enum.auto()
 
 
+class People(enum.Enum):
+    """Whose masks are wanted; everybody else is background."""
+
+    ALL = enum.auto()
+    MAIN = enum.auto()
+
+
 class Degradation(enum.Enum):
     """What the server may do with a live stream when there is more to do than its engines can."""
 

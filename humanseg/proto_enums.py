@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import ColorMatrix, ColorRange, Degradation, Estimates, FramePolicy, TemporalFusion
+from humanseg.options import ColorMatrix, ColorRange, Degradation, Estimates, FramePolicy, People, TemporalFusion
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.orientation import Rotation
 
@@ -55,6 +55,7 @@ TEMPORAL_FUSION = ProtoEnum(pb.TemporalFusion, "TEMPORAL_FUSION_", {choice.name:
 MASK_ENCODING = ProtoEnum(pb.MaskEncoding, "MASK_ENCODING_", {choice.name: choice for choice in MaskEncoding})
 FRAME_POLICY = ProtoEnum(pb.FramePolicy, "FRAME_POLICY_", {choice.name: choice for choice in FramePolicy})
 DEGRADATION = ProtoEnum(pb.Degradation, "DEGRADATION_", {choice.name: choice for choice in Degradation})
+PEOPLE = ProtoEnum(pb.People, "PEOPLE_", {choice.name: choice for choice in People})
 ESTIMATES = ProtoEnum(pb.Estimates, "ESTIMATES_", {choice.name: choice for choice in Estimates})
 COLOR_MATRIX = ProtoEnum(pb.ColorMatrix, "COLOR_MATRIX_", {choice.name: choice for choice in ColorMatrix})
 COLOR_RANGE = ProtoEnum(pb.ColorRange, "COLOR_RANGE_", {choice.name: choice for choice in ColorRange})

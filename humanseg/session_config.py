@@ -7,12 +7,13 @@ from google.protobuf.duration_pb2 import Duration
 from humanseg.composite_config import Composite
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+from humanseg.options import Degradation, Estimates, FramePolicy, People, TemporalFusion
 from humanseg.proto_enums import (
     DEGRADATION,
     ESTIMATES,
     FRAME_POLICY,
     MASK_ENCODING,
+    PEOPLE,
     PIXEL_FORMAT,
     ROTATION,
     TEMPORAL_FUSION,
@@ -46,6 +47,7 @@ class SessionConfig:
             (`SegmentationStream.resume_point`); 0 for only when it is about to end this one.
         composite: finished pictures (`PictureAnswer`) instead of masks; with no mask_size, mask_encoding or estimates.
         estimates: SUPERSEDED asks for an estimate (`Estimated`) of the mask of a frame that NEWEST would drop.
+        people: MAIN leaves everybody but the main person to the background, in masks, estimates and pictures.
     """
 
     size: Size
@@ -63,6 +65,7 @@ class SessionConfig:
     degradation: Degradation | None = None
     resume_interval_s: float = 0.0
     composite: Composite | None = None
+    people: People = People.ALL
 
     def __post_init__(self) -> None:
         # A plain (width, height) is welcome; what is out of range is for the server to name.
@@ -95,6 +98,7 @@ class SessionConfig:
             degradation=DEGRADATION.number(self.degradation),
             resume_interval=_duration(self.resume_interval_s),
             composite=None if self.composite is None else self.composite.to_message(),
+            people=PEOPLE.number(self.people),
         )
         if self.frame_deadline_s is not None:
             message.frame_deadline.FromMicroseconds(round(self.frame_deadline_s * 1e6))
@@ -125,6 +129,7 @@ class SessionConfig:
             else None,
             resume_interval_s=message.resume_interval.ToTimedelta().total_seconds(),
             composite=Composite.from_message(message.composite) if message.HasField("composite") else None,
+            people=PEOPLE.choice(message.people) or People.ALL,
         )
 
 

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from engines.runner import RunnerInfo
 from humanseg.frames import MOST_PLANES, PACKED, Layout, PixelFormat, PlaneLayout
 from humanseg.masks import MaskEncoding
-from humanseg.options import Estimates, TemporalFusion
+from humanseg.options import Estimates, People, TemporalFusion
 from humanseg.proto_enums import (
     COLOR_MATRIX,
     COLOR_RANGE,
@@ -20,6 +20,7 @@ from humanseg.proto_enums import (
     ESTIMATES,
     FRAME_POLICY,
     MASK_ENCODING,
+    PEOPLE,
     PIXEL_FORMAT,
     ROTATION,
     TEMPORAL_FUSION,
@@ -102,6 +103,7 @@ def requested_config(message: pb.SessionConfig) -> RequestedConfig:
         layout=_layout(message.planes),
         color_matrix=_choice(COLOR_MATRIX, message.color_matrix, "config.color_matrix", unknown),
         color_range=_choice(COLOR_RANGE, message.color_range, "config.color_range", unknown),
+        people=_choice(PEOPLE, message.people, "config.people", unknown),
     )
     if unknown:
         raise invalid(Reason.CONFIG_INVALID, "config is not acceptable", unknown)
@@ -152,6 +154,7 @@ def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
     encoding = _choice(MASK_ENCODING, message.mask_encoding, "mask_encoding", complaints)
     matrix = _choice(COLOR_MATRIX, message.color_matrix, "color_matrix", complaints)
     levels = _choice(COLOR_RANGE, message.color_range, "color_range", complaints)
+    people = _choice(PEOPLE, message.people, "people", complaints)
     picture = message.picture  # once: every access of a bytes field copies it (96 us for 1.4 MB, protobuf 7 upb)
     if len(picture) > limits.max_frame_bytes:
         raise CallError(
@@ -185,6 +188,7 @@ def still_task(message: pb.SegmentRequest, limits: SizeLimits) -> PictureTask:
         exif=True,
         layout=layout,
         color=color,
+        people=people or People.ALL,
     )
 
 
@@ -205,6 +209,7 @@ def frame_task(entry: FrameEntry) -> PictureTask:
         composite=entry.config.composite,
         layout=entry.layout,
         color=entry.config.color,
+        people=entry.config.people,
     )
 
 
@@ -250,6 +255,7 @@ def config_message(config: StreamConfig) -> pb.SessionConfig:
         planes=[pb.PlaneLayout(offset_bytes=p.offset_bytes, stride_bytes=p.stride_bytes) for p in config.layout],
         color_matrix=COLOR_MATRIX.number(color and color.matrix),
         color_range=COLOR_RANGE.number(color and color.range),
+        people=PEOPLE.number(config.people),
     )
 
 

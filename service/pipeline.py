@@ -6,17 +6,20 @@ the caller gives them; times are taken here and nowhere else.
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from engines.metadata import ModelMetadata
 from humanseg.frames import PACKED, Layout, PixelFormat, RawFrame, view_frame
 from humanseg.masks import MaskEncoding, encode_mask
-from humanseg.options import BT601_LIMITED, Estimates, TemporalFusion, YuvColor
+from humanseg.options import BT601_LIMITED, Estimates, People, TemporalFusion, YuvColor
 from humanseg.shared_memory import Span
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha, Picture, Size
 from humanseg.vision.decode import DecodeError, ScaledPicture, decode_jpeg_scaled, decode_picture, picture_size
 from humanseg.vision.letterbox import Placement, choose_canvas, fill_canvas, letterbox_frame, restore8
+from humanseg.vision.main_person import MainPersonState, keep_main
 from humanseg.vision.orientation import Rotation, to_sent, upright_size
-from humanseg.vision.temporal import PARAMETERS, FusionState, ResetReason, carry, fuse
+from humanseg.vision.temporal import LONGEST_GAP_US, PARAMETERS, FusionState, ResetReason, carry, fuse
 from service.compositing import CompositePlan
 from service.region import SharedPicture
 from service.stages import StageClock
@@ -47,6 +50,7 @@ class PictureTask:
     """Where the planes of raw pixels lie."""
     color: YuvColor = BT601_LIMITED
     """What I420 and NV12 mean."""
+    people: People = People.ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +93,29 @@ class Fit:
         return cls(model, (placement.canvas, placement.inner), (task.rotation, task.mirrored))
 
 
+@dataclass(frozen=True, slots=True)
+class MainPerson:
+    """Whom a session kept last, and the frames that it holds for."""
+
+    state: MainPersonState
+    fit: Fit
+    capture_time_us: int
+
+
 @dataclass(slots=True)
 class FusionMemory:
-    """What a session remembers between frames: the fusion's state, and the frames it holds for."""
+    """What a session remembers between frames: the fusion's state, the main person, and the frames they hold for."""
 
     state: FusionState = field(default_factory=FusionState)
     fit: Fit | None = None
     is_unfused: bool = False
     """The state holds one frame's own mask, kept for estimates: nothing to fuse the next one with."""
 
+    main: MainPerson | None = None
+    """None: everybody was wanted last. Not part of a resume token; kept while fusion is OFF."""
+
     def forget(self) -> None:
-        """Start anew with the next frame, for example after fusion was OFF."""
+        """Start the fusion anew with the next frame, for example after it was OFF."""
         self.state = FusionState()
         self.fit = None
         self.is_unfused = False
@@ -202,6 +218,42 @@ def _decode(
     return ScaledPicture(picture_rgb, Size.of(picture_rgb))
 
 
+def _over_time(
+    task: PictureTask, model: str, prepared: Prepared, alpha: Alpha, memory: FusionMemory
+) -> tuple[Alpha, ResetReason | None]:
+    """Whatever needs the frames before: a canvas-sized alpha fused, and then only of the people who are wanted."""
+    reset = None
+    if task.fusion is not TemporalFusion.OFF:
+        alpha, reset = memory.fuse(model, prepared, task, alpha)
+    elif task.estimates is not Estimates.OFF:
+        memory.keep(model, prepared, task, alpha)
+    else:
+        memory.forget()
+    if task.people is People.MAIN:
+        alpha, memory.main = _main_alone(task, model, prepared, alpha, memory, reset)
+    else:
+        memory.main = None
+    return alpha, reset
+
+
+def _main_alone(
+    task: PictureTask, model: str, prepared: Prepared, alpha: Alpha, memory: FusionMemory, reset: ResetReason | None
+) -> tuple[Alpha, MainPerson]:
+    """A canvas-sized alpha without anybody but the main person, and whom to keep in the next frame.
+
+    ``memory`` stays as it is; its main person counts where the fusion's past would.
+    """
+    fit, before = Fit.of(model, prepared, task), memory.main
+    state = MainPersonState()
+    if before is not None and reset is None and before.fit == fit:
+        gap_us = task.capture_time_us - before.capture_time_us
+        state = before.state if 0 < gap_us <= LONGEST_GAP_US else state
+    inside, state = keep_main(prepared.placement.crop(alpha), state)
+    kept = np.zeros_like(alpha)
+    prepared.placement.crop(kept)[:] = inside
+    return kept, MainPerson(state, fit, task.capture_time_us)
+
+
 def finish(
     task: PictureTask,
     metadata: ModelMetadata,
@@ -216,14 +268,12 @@ def finish(
         SharedMemoryError: the mask cannot be written where the client wants it.
     """
     reset = None
-    if task.fusion is not TemporalFusion.OFF:
-        with clock.stage("fusion"):
-            alpha, reset = memory.fuse(metadata.name, prepared, task, alpha)
-    elif task.estimates is not Estimates.OFF:
-        with clock.stage("fusion"):
-            memory.keep(metadata.name, prepared, task, alpha)
-    else:
+    if (task.fusion, task.estimates, task.people) == (TemporalFusion.OFF, Estimates.OFF, People.ALL):
         memory.forget()
+        memory.main = None
+    else:
+        with clock.stage("fusion"):
+            alpha, reset = _over_time(task, metadata.name, prepared, alpha, memory)
     if task.composite is not None:
         return _compose(task, task.composite, prepared, alpha, reset, clock)
     return _encode(task, prepared, alpha, reset, clock)
@@ -241,6 +291,9 @@ def estimate(
         return None
     with clock.stage("fusion"):
         alpha = memory.estimate(metadata.name, prepared, task)
+        if alpha is not None and task.people is People.MAIN:
+            # What is carried along is everybody's.
+            alpha, _ = _main_alone(task, metadata.name, prepared, alpha, memory, None)
     return None if alpha is None else _encode(task, prepared, alpha, None, clock)
 
 

@@ -27,6 +27,7 @@ from humanseg.options import (
     Degradation,
     Estimates,
     FramePolicy,
+    People,
     TemporalFusion,
     YuvColor,
 )
@@ -199,6 +200,7 @@ class RequestedConfig:
     """Of frames of the config's size that say nothing about it."""
     color_matrix: ColorMatrix | None = None
     color_range: ColorRange | None = None
+    people: People | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ class StreamConfig:
     """Of frames of the config's size that say nothing about it."""
     color: YuvColor = BT601_LIMITED
     """What I420 and NV12 mean."""
+    people: People = People.ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -641,6 +644,7 @@ def check_config(
         shared_memory=requested.shared_memory,
         layout=requested.layout,
         color=color,
+        people=requested.people or People.ALL,
     )
 
 

@@ -314,6 +314,43 @@ DEGRADATION_MODEL_AND_RATE: Degradation.ValueType  # 3
 mask to carry goes to the network after all.
 """
 
+class _People:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PeopleEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_People.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    PEOPLE_UNSPECIFIED: _People.ValueType  # 0
+    """In a config: the server decides, which is ALL. Never in an answer."""
+    PEOPLE_ALL: _People.ValueType  # 1
+    """Everybody."""
+    PEOPLE_MAIN: _People.ValueType  # 2
+    """The main person: the largest connected part of the mask, one whose center lies in the middle of the upright picture
+    counting most and one in a corner a quarter as much. In a stream he keeps the part while he overlaps himself from
+    frame to frame, until somebody else counts half as much again for ten frames in a row; while there is only somebody
+    less than half as large as he was, nobody is shown for nine frames. A frame with `FrameResult.reset`, or one that
+    would have it by size, rotation, model or time were fusion not OFF, elects him anew, and so does the first one after
+    a resume. Whoever touches or overlaps him in the picture is one part with him and stays; a hand that is cut off from
+    him goes.
+    """
+
+class People(_People, metaclass=_PeopleEnumTypeWrapper):
+    """Whose masks are wanted. What does not count is background: in masks, in estimates and in finished pictures."""
+
+PEOPLE_UNSPECIFIED: People.ValueType  # 0
+"""In a config: the server decides, which is ALL. Never in an answer."""
+PEOPLE_ALL: People.ValueType  # 1
+"""Everybody."""
+PEOPLE_MAIN: People.ValueType  # 2
+"""The main person: the largest connected part of the mask, one whose center lies in the middle of the upright picture
+counting most and one in a corner a quarter as much. In a stream he keeps the part while he overlaps himself from
+frame to frame, until somebody else counts half as much again for ten frames in a row; while there is only somebody
+less than half as large as he was, nobody is shown for nine frames. A frame with `FrameResult.reset`, or one that
+would have it by size, rotation, model or time were fusion not OFF, elects him anew, and so does the first one after
+a resume. Whoever touches or overlaps him in the picture is one part with him and stays; a hand that is cut off from
+him goes.
+"""
+
 class _StateReset:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -946,6 +983,7 @@ class SessionConfig(message.Message):
     PLANES_FIELD_NUMBER: builtins.int
     COLOR_MATRIX_FIELD_NUMBER: builtins.int
     COLOR_RANGE_FIELD_NUMBER: builtins.int
+    PEOPLE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model: "large", "medium", "small", or what else ListModels shows. Empty: the server's default model.
     An unknown one ends the stream with NOT_FOUND (MODEL_UNKNOWN).
@@ -986,6 +1024,8 @@ class SessionConfig(message.Message):
     """How I420 and NV12 are meant; for them only. Finished pictures come back the same way. Default BT601."""
     color_range: ColorRange.ValueType
     """How I420 and NV12 are meant; for them only. Finished pictures come back the same way. Default LIMITED."""
+    people: People.ValueType
+    """Whose masks are wanted. Default ALL."""
     @builtins.property
     def frame_deadline(self) -> duration_pb2.Duration:
         """How old a frame may be, counted from its arrival at the server, when its mask is ready; at least 1 ms. A frame that
@@ -1045,10 +1085,11 @@ class SessionConfig(message.Message):
         planes: abc.Iterable[PlaneLayout] | None = ...,
         color_matrix: ColorMatrix.ValueType = ...,
         color_range: ColorRange.ValueType = ...,
+        people: People.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["composite", b"composite", "frame_deadline", b"frame_deadline", "resume_interval", b"resume_interval", "shared_memory", b"shared_memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["color_matrix", b"color_matrix", "color_range", b"color_range", "composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "pixel_format", b"pixel_format", "planes", b"planes", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "shared_memory", b"shared_memory", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["color_matrix", b"color_matrix", "color_range", b"color_range", "composite", b"composite", "degradation", b"degradation", "estimates", b"estimates", "frame_deadline", b"frame_deadline", "frame_policy", b"frame_policy", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "mirrored", b"mirrored", "model", b"model", "people", b"people", "pixel_format", b"pixel_format", "planes", b"planes", "resume_interval", b"resume_interval", "resume_token", b"resume_token", "rotation", b"rotation", "session_label", b"session_label", "shared_memory", b"shared_memory", "temporal_fusion", b"temporal_fusion", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1325,7 +1366,7 @@ class StageTimes(message.Message):
     inference_us: builtins.int
     """The engine's run of the batch that held this frame."""
     fusion_us: builtins.int
-    """Optical flow and fusion with earlier masks."""
+    """Optical flow and fusion with earlier masks; finding the main person."""
     postprocess_us: builtins.int
     """Resizing the mask to the wanted size, rotation undone; with a composite, putting the people before the background."""
     encode_us: builtins.int
@@ -1568,6 +1609,7 @@ class SegmentRequest(message.Message):
     PLANES_FIELD_NUMBER: builtins.int
     COLOR_MATRIX_FIELD_NUMBER: builtins.int
     COLOR_RANGE_FIELD_NUMBER: builtins.int
+    PEOPLE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model, as in `SessionConfig.model`."""
     picture: builtins.bytes
@@ -1592,6 +1634,8 @@ class SegmentRequest(message.Message):
     """How I420 and NV12 are meant; for them only. Default BT601."""
     color_range: ColorRange.ValueType
     """How I420 and NV12 are meant; for them only. Default LIMITED."""
+    people: People.ValueType
+    """Whose mask is wanted. Default ALL."""
     @builtins.property
     def planes(self) -> containers.RepeatedCompositeFieldContainer[PlaneLayout]:
         """Where the planes of a raw picture lie in `picture`. Default: packed."""
@@ -1611,10 +1655,11 @@ class SegmentRequest(message.Message):
         planes: abc.Iterable[PlaneLayout] | None = ...,
         color_matrix: ColorMatrix.ValueType = ...,
         color_range: ColorRange.ValueType = ...,
+        people: People.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["color_matrix", b"color_matrix", "color_range", b"color_range", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "picture", b"picture", "pixel_format", b"pixel_format", "planes", b"planes", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["color_matrix", b"color_matrix", "color_range", b"color_range", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "people", b"people", "picture", b"picture", "pixel_format", b"pixel_format", "planes", b"planes", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

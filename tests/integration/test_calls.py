@@ -86,6 +86,7 @@ GOOD = red_gradient(W, H).tobytes()
         (pb.SegmentRequest(picture=b"x", pixel_format=77), "pixel_format", "value 77 is not known"),
         (pb.SegmentRequest(picture=b"x", rotation=9), "rotation", "value 9 is not known"),
         (pb.SegmentRequest(picture=b"x", mask_encoding=9), "mask_encoding", "value 9 is not known"),
+        (pb.SegmentRequest(picture=b"x", people=9), "people", "value 9 is not known"),
         (pb.SegmentRequest(picture=b"x", mask_width=4), "mask_width, mask_height", "4x0 is empty"),
     ],
 )
@@ -151,6 +152,7 @@ async def test_the_accepted_config_has_every_default_filled_in(server: RunningSe
             temporal_fusion=pb.TEMPORAL_FUSION_HIGH, mask_encoding=pb.MASK_ENCODING_ALPHA8,
             frame_policy=pb.FRAME_POLICY_NEWEST, estimates=pb.ESTIMATES_OFF, degradation=pb.DEGRADATION_OFF,
             color_matrix=pb.COLOR_MATRIX_BT601, color_range=pb.COLOR_RANGE_LIMITED,
+            people=pb.PEOPLE_ALL,
         )  # fmt: skip
         assert (accepted.model.name, accepted.model.version) == ("medium", "test")
         assert accepted.limits.max_side_px == 4096

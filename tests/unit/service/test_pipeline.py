@@ -11,7 +11,7 @@ from engines.registry import DEFAULT_ENGINE, open_runner
 from engines.runner import Runner
 from humanseg.frames import FrameError, PixelFormat, RawFrame, pack_planes
 from humanseg.masks import MaskEncoding, decode_mask
-from humanseg.options import Estimates, TemporalFusion
+from humanseg.options import Estimates, People, TemporalFusion
 from humanseg.vision import color
 from humanseg.vision.arrays import Size
 from humanseg.vision.decode import DecodeError, TooLargeError
@@ -296,3 +296,46 @@ def test_a_picture_that_is_not_what_it_is_said_to_be(
 ) -> None:
     with pytest.raises(error, match=text):
         prepare(task, runner.info.model, LIMITS, StageClock(0))
+
+
+def red_people(size: Size, *columns: tuple[int, int]) -> bytes:
+    """RGB, people as red blocks between these columns, before black: too dark for a cut."""
+    picture = np.zeros((*size.shape, 3), np.uint8)
+    for left, right in columns:
+        picture[60:120, left:right, 0] = 255
+    return picture.tobytes()
+
+
+@pytest.mark.parametrize("fusion", [TemporalFusion.OFF, TemporalFusion.HIGH])
+@pytest.mark.parametrize(
+    ("changes", "is_kept"),
+    [
+        ({}, True),
+        ({"capture_time_us": 600_000}, False),
+        ({"capture_time_us": 1}, False),
+        ({"mirrored": True}, False),
+        ({"rotation": Rotation.DEG_180}, False),
+        ({"size": Size(320, 200)}, False),
+    ],
+)
+def test_the_main_person_stays_as_long_as_the_memory_does(
+    runner: Runner, fusion: TemporalFusion, changes: dict[str, object], is_kept: bool
+) -> None:
+    """Somebody who counts much more comes in: he takes the part at once only where everything begins anew."""
+    memory, first = FusionMemory(), Size(320, 180)
+    fields: dict[str, object] = {"fusion": fusion, "people": People.MAIN}
+    task = task_for(red_people(first, (40, 70)), PixelFormat.RGB24, first, **fields)
+    assert mask_of(segment(runner, task, memory)[0])[90, 60] == 255
+    later: dict[str, object] = {"capture_time_us": 33_000, **changes}
+    size = later.pop("size", first)
+    assert isinstance(size, Size)
+    task = task_for(red_people(size, (40, 70), (130, 190)), PixelFormat.RGB24, size, **fields, **later)
+    mask = mask_of(segment(runner, task, memory)[0])
+    assert bool(mask[90, 60]) == is_kept
+    assert bool(mask[90, 165]) != is_kept
+
+
+def test_the_main_person_is_found_within_the_stage_of_fusion(runner: Runner) -> None:
+    size = Size(320, 180)
+    task = task_for(red_people(size, (40, 70)), PixelFormat.RGB24, size, people=People.MAIN)
+    assert "fusion" in segment(runner, task)[1].cpu_ns
