@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     )
     from humanseg.frames import FrameError, PixelFormat, RawFrame, TimedFrame
     from humanseg.masks import MaskEncoding, MaskError
-    from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
+    from humanseg.options import ColorMatrix, ColorRange, Degradation, Estimates, FramePolicy, TemporalFusion, YuvColor
     from humanseg.session_config import SessionConfig
     from humanseg.shared_memory import SharedMemory
     from humanseg.stream import SegmentationStream
@@ -96,7 +96,9 @@ _MODULES = {
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
-    "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "TemporalFusion"),
+    "humanseg.options": (
+        "ColorMatrix", "ColorRange", "Degradation", "Estimates", "FramePolicy", "TemporalFusion", "YuvColor",
+    ),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.shared_memory": ("SharedMemory",),
     "humanseg.stream": ("SegmentationStream",),
@@ -114,6 +116,8 @@ __all__ = [
     "ClientOptions",
     "ClientTooSlowError",
     "ColorBackground",
+    "ColorMatrix",
+    "ColorRange",
     "Composite",
     "DeadlineError",
     "Degradation",
@@ -164,6 +168,7 @@ __all__ = [
     "TlsFiles",
     "TransparentBackground",
     "UnknownModelError",
+    "YuvColor",
 ]
 
 
