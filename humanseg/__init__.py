@@ -69,7 +69,16 @@ if TYPE_CHECKING:
     )
     from humanseg.frames import FrameError, PixelFormat, RawFrame, TimedFrame
     from humanseg.masks import MaskEncoding, MaskError
-    from humanseg.options import Degradation, Estimates, FramePolicy, People, TemporalFusion
+    from humanseg.options import (
+        ColorMatrix,
+        ColorRange,
+        Degradation,
+        Estimates,
+        FramePolicy,
+        People,
+        TemporalFusion,
+        YuvColor,
+    )
     from humanseg.session_config import SessionConfig
     from humanseg.shared_memory import SharedMemory
     from humanseg.stream import SegmentationStream
@@ -100,7 +109,9 @@ _MODULES = {
     ),
     "humanseg.frames": ("FrameError", "PixelFormat", "RawFrame", "TimedFrame"),
     "humanseg.masks": ("MaskEncoding", "MaskError"),
-    "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "People", "TemporalFusion"),
+    "humanseg.options": (
+        "ColorMatrix", "ColorRange", "Degradation", "Estimates", "FramePolicy", "People", "TemporalFusion", "YuvColor",
+    ),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.shared_memory": ("SharedMemory",),
     "humanseg.stream": ("SegmentationStream",),
@@ -121,6 +132,8 @@ __all__ = [
     "ClientOptions",
     "ClientTooSlowError",
     "ColorBackground",
+    "ColorMatrix",
+    "ColorRange",
     "Composite",
     "DeadlineError",
     "Degradation",
@@ -172,6 +185,7 @@ __all__ = [
     "TlsFiles",
     "TransparentBackground",
     "UnknownModelError",
+    "YuvColor",
 ]
 
 

@@ -16,7 +16,7 @@ from humanseg.client import ClientOptions, SegmentationClient
 from humanseg.frames import PixelFormat
 from humanseg.loop_thread import SHARED, LoopThread, require_no_loop_here
 from humanseg.masks import MaskEncoding
-from humanseg.options import TemporalFusion
+from humanseg.options import ColorMatrix, ColorRange, People, TemporalFusion
 from humanseg.pictures import PictureLike
 from humanseg.reconnect import AnyFrame
 from humanseg.session_config import SessionConfig
@@ -103,6 +103,9 @@ class BlockingClient:
         rotation: Rotation = Rotation.DEG_0,
         mask_encoding: MaskEncoding = MaskEncoding.ALPHA8,
         mask_size: Size | None = None,
+        people: People = People.ALL,
+        color_matrix: ColorMatrix | None = None,
+        color_range: ColorRange | None = None,
     ) -> Segmented:
         """See `SegmentationClient.segment`."""
         return self.call(
@@ -114,6 +117,9 @@ class BlockingClient:
             rotation=rotation,
             mask_encoding=mask_encoding,
             mask_size=mask_size,
+            people=people,
+            color_matrix=color_matrix,
+            color_range=color_range,
         )
 
     def stream(

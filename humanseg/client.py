@@ -24,11 +24,19 @@ from humanseg.errors import (
     ServerFaultError,
     error_from_status,
 )
-from humanseg.frames import PixelFormat, TimedFrame, message_limit_bytes
+from humanseg.frames import PixelFormat, RawFrame, TimedFrame, message_limit_bytes
 from humanseg.masks import MaskEncoding
-from humanseg.options import FramePolicy, People, TemporalFusion
-from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
-from humanseg.proto_enums import MASK_ENCODING, PEOPLE, PIXEL_FORMAT, ROTATION
+from humanseg.options import ColorMatrix, ColorRange, FramePolicy, People, TemporalFusion
+from humanseg.pictures import PictureLike, check_byte_limit, check_color, pack_picture
+from humanseg.proto_enums import (
+    COLOR_MATRIX,
+    COLOR_RANGE,
+    MASK_ENCODING,
+    PEOPLE,
+    PIXEL_FORMAT,
+    ROTATION,
+    plane_messages,
+)
 from humanseg.reconnect import AnyFrame, FrameSource, Patience, masks_of
 from humanseg.session_config import SessionConfig
 from humanseg.shared_memory import SharedMemory
@@ -147,11 +155,13 @@ class SegmentationClient:
         mask_encoding: MaskEncoding = MaskEncoding.ALPHA8,
         mask_size: Size | None = None,
         people: People = People.ALL,
+        color_matrix: ColorMatrix | None = None,
+        color_range: ColorRange | None = None,
     ) -> Segmented:
         """Segment one still picture.
 
         Args:
-            picture: the bytes of a JPEG or PNG file, or an (H, W, 3) uint8 RGB array; see `PictureLike`.
+            picture: the bytes of a JPEG or PNG file, an (H, W, 3) uint8 RGB array, or a `RawFrame`; see `PictureLike`.
             model: empty for the server's default.
             pixel_format: of raw bytes, or of an array that is not RGB24.
             size: of raw bytes.
@@ -160,6 +170,8 @@ class SegmentationClient:
             mask_encoding: how the mask travels; PNG saves bytes on a slow network, PACKED and RLE more, as a hard mask.
             mask_size: the picture's own if left out.
             people: MAIN leaves everybody but the main person to the background.
+            color_matrix: what I420 and NV12 mean; a `RawFrame` says it itself, else BT601 if left out.
+            color_range: what I420 and NV12 mean; a `RawFrame` says it itself, else LIMITED if left out.
 
         Raises:
             SegmentationError: the call failed, or the picture fits neither its format nor the server's limits.
@@ -172,15 +184,23 @@ class SegmentationClient:
         )
         if pixel_format is None and isinstance(picture, np.ndarray) and picture.ndim > 1:
             pixel_format = PixelFormat.RGB24
-        packed = pack_picture(picture, pixel_format or PixelFormat.JPEG, size or Size(0, 0))
-        if self._limits is None:
-            await self.list_models()
-        if self._limits is not None:
-            check_byte_limit(packed.data, self._limits.max_frame_bytes)
+        if isinstance(picture, RawFrame):
+            pixel_format = pixel_format or picture.pixel_format
+            if picture.pixel_format.is_yuv:
+                color_matrix, color_range = color_matrix or picture.color.matrix, color_range or picture.color.range
+            check_color(picture, color_matrix, color_range)
+        limits = self._limits or (await self.list_models()).limits
+        packed = pack_picture(
+            picture, pixel_format or PixelFormat.JPEG, size or Size(0, 0), room_bytes=limits.max_frame_bytes
+        )
+        check_byte_limit(packed.data, limits.max_frame_bytes)
         request.picture = bytes(packed.data)
         request.width, request.height = packed.size
         if pixel_format is not None:
             request.pixel_format = PIXEL_FORMAT.number(pixel_format)
+        request.planes.extend(plane_messages(packed.layout))
+        request.color_matrix = COLOR_MATRIX.number(color_matrix)
+        request.color_range = COLOR_RANGE.number(color_range)
         if mask_size is not None:
             request.mask_width, request.mask_height = mask_size
         timeout_s = self._options.timeout_s

@@ -185,6 +185,8 @@ class RawFrame:
     ``planes`` by format: RGB24, BGR24 one (H, W, 3); I420 Y (H, W), U and V (ceil(H/2), ceil(W/2)); NV12 Y (H, W) and
     UV (ceil(H/2), ceil(W/2), 2). All uint8. Views keep the bytes they were made from alive, and are read-only where
     those are. ``color`` is what I420 and NV12 mean.
+
+    What the client sends as it lies in memory; see `SegmentationStream.send`.
     """
 
     size: Size

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.errors import InvalidRequestError, LimitExceededError
-from humanseg.frames import PixelFormat
+from humanseg.frames import PACKED, Layout, PixelFormat, RawFrame
+from humanseg.options import BT601_LIMITED, ColorMatrix, ColorRange, YuvColor
+from humanseg.planes import join_planes
 from humanseg.vision.arrays import Size
 
 #: RGB24, BGR24: (H, W, 3) uint8. I420, NV12: (H * 3 / 2, W) uint8, as OpenCV and av lay them out, for even sizes.
-#: Any format: packed bytes, also as a flat uint8 array.
-PictureLike: TypeAlias = NDArray[np.uint8] | bytes | bytearray | memoryview
+#: Any format: packed bytes, also as a flat uint8 array. Planes with strides: a `RawFrame`.
+PictureLike: TypeAlias = NDArray[np.uint8] | bytes | bytearray | memoryview | RawFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +24,24 @@ class PackedPicture:
 
     data: bytes | memoryview
     size: Size
+    layout: Layout = PACKED
+    """Where the planes lie in ``data``."""
 
 
-def pack_picture(picture: PictureLike, pixel_format: PixelFormat, size: Size) -> PackedPicture:
-    """Turn a picture into bytes; an array of two or three axes says its own size, all else is of ``size``.
+def pack_picture(
+    picture: PictureLike, pixel_format: PixelFormat, size: Size, room_bytes: int | None = None
+) -> PackedPicture:
+    """Turn a picture into bytes; a `RawFrame` and an array of two or three axes say their size, others are of ``size``.
 
-    Bytes are not counted here: the server drops a frame of the wrong length and says what it expected.
+    Bytes are not counted here: the server drops a frame of the wrong length and says what it expected. Planes that have
+    a padding keep it where that fits into ``room_bytes``, see `join_planes`.
 
     Raises:
-        InvalidRequestError: an array whose shape or dtype does not fit the format.
+        InvalidRequestError: an array whose shape or dtype does not fit the format, a frame of another format.
     """
+    if isinstance(picture, RawFrame):
+        flat = flatten_picture(picture, pixel_format, size, room_bytes)
+        return PackedPicture(bytes(flat.data), flat.size, flat.layout)
     if not isinstance(picture, np.ndarray):
         return PackedPicture(bytes(picture), size)
     return PackedPicture(picture.tobytes(), _checked_size(picture, pixel_format, size))
@@ -49,17 +59,38 @@ def unpack_picture(data: bytes, pixel_format: PixelFormat, size: Size) -> NDArra
             return flat
 
 
-def flatten_picture(picture: PictureLike, pixel_format: PixelFormat, size: Size) -> PackedPicture:
+def flatten_picture(
+    picture: PictureLike, pixel_format: PixelFormat, size: Size, room_bytes: int | None = None
+) -> PackedPicture:
     """As `pack_picture`, but copied only where the bytes do not lie one after the other.
 
     Raises:
         InvalidRequestError: as `pack_picture`.
     """
+    if isinstance(picture, RawFrame):
+        if picture.pixel_format is not pixel_format:
+            text = f"frame is {picture.pixel_format.name}, expected {pixel_format.name}; give the pixel_format it has"
+            raise _unfit(text)
+        for plane in picture.planes:
+            _check_dtype(plane)
+        data, layout = join_planes(picture, room_bytes)
+        return PackedPicture(data, picture.size, layout)
     if not isinstance(picture, np.ndarray):
         view = memoryview(picture)
         return PackedPicture(view.cast("B") if view.c_contiguous else bytes(view), size)
     checked_size = _checked_size(picture, pixel_format, size)
     return PackedPicture(np.ascontiguousarray(picture).reshape(-1).data, checked_size)
+
+
+def check_color(frame: RawFrame, matrix: ColorMatrix | None, levels: ColorRange | None) -> None:
+    """Refuse a frame whose YUV is not what the server is told; None is what it takes by default.
+
+    Raises:
+        InvalidRequestError: it is not.
+    """
+    told = YuvColor(matrix or BT601_LIMITED.matrix, levels or BT601_LIMITED.range)
+    if frame.pixel_format.is_yuv and frame.color != told:
+        raise _unfit(f"frame is {frame.color}, color_matrix and color_range say {told}; give those it has")
 
 
 def check_byte_limit(data: bytes | memoryview, max_frame_bytes: int) -> None:
@@ -78,9 +109,13 @@ def check_byte_limit(data: bytes | memoryview, max_frame_bytes: int) -> None:
 
 
 def _checked_size(picture: NDArray[np.uint8], pixel_format: PixelFormat, size: Size) -> Size:
-    if picture.dtype != np.uint8:
-        raise _unfit(f"picture is {picture.dtype}, expected uint8; scale to 0..255 and use .astype(np.uint8)")
+    _check_dtype(picture)
     return size if picture.ndim == 1 else _array_size(picture.shape, pixel_format)
+
+
+def _check_dtype(array: NDArray[np.uint8]) -> None:
+    if array.dtype != np.uint8:
+        raise _unfit(f"picture is {array.dtype}, expected uint8; scale to 0..255 and use .astype(np.uint8)")
 
 
 def _array_size(shape: tuple[int, ...], pixel_format: PixelFormat) -> Size:

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from humanseg.frames import PixelFormat
+from humanseg.frames import Layout, PixelFormat
 from humanseg.masks import MaskEncoding
 from humanseg.options import ColorMatrix, ColorRange, Degradation, Estimates, FramePolicy, People, TemporalFusion
 from humanseg.v1 import segmentation_pb2 as pb
@@ -59,3 +59,8 @@ PEOPLE = ProtoEnum(pb.People, "PEOPLE_", {choice.name: choice for choice in Peop
 ESTIMATES = ProtoEnum(pb.Estimates, "ESTIMATES_", {choice.name: choice for choice in Estimates})
 COLOR_MATRIX = ProtoEnum(pb.ColorMatrix, "COLOR_MATRIX_", {choice.name: choice for choice in ColorMatrix})
 COLOR_RANGE = ProtoEnum(pb.ColorRange, "COLOR_RANGE_", {choice.name: choice for choice in ColorRange})
+
+
+def plane_messages(layout: Layout) -> list[pb.PlaneLayout]:
+    """A layout as it goes over the wire."""
+    return [pb.PlaneLayout(offset_bytes=plane.offset_bytes, stride_bytes=plane.stride_bytes) for plane in layout]

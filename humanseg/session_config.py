@@ -7,8 +7,10 @@ from google.protobuf.duration_pb2 import Duration
 from humanseg.composite_config import Composite
 from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
-from humanseg.options import Degradation, Estimates, FramePolicy, People, TemporalFusion
+from humanseg.options import ColorMatrix, ColorRange, Degradation, Estimates, FramePolicy, People, TemporalFusion
 from humanseg.proto_enums import (
+    COLOR_MATRIX,
+    COLOR_RANGE,
     DEGRADATION,
     ESTIMATES,
     FRAME_POLICY,
@@ -48,6 +50,8 @@ class SessionConfig:
         composite: finished pictures (`PictureAnswer`) instead of masks; with no mask_size, mask_encoding or estimates.
         estimates: SUPERSEDED asks for an estimate (`Estimated`) of the mask of a frame that NEWEST would drop.
         people: MAIN leaves everybody but the main person to the background, in masks, estimates and pictures.
+        color_matrix: what I420 and NV12 mean, for them only; None leaves it to the server, which takes BT601.
+        color_range: what I420 and NV12 mean, for them only; None leaves it to the server, which takes LIMITED.
     """
 
     size: Size
@@ -66,6 +70,8 @@ class SessionConfig:
     resume_interval_s: float = 0.0
     composite: Composite | None = None
     people: People = People.ALL
+    color_matrix: ColorMatrix | None = None
+    color_range: ColorRange | None = None
 
     def __post_init__(self) -> None:
         # A plain (width, height) is welcome; what is out of range is for the server to name.
@@ -99,6 +105,8 @@ class SessionConfig:
             resume_interval=_duration(self.resume_interval_s),
             composite=None if self.composite is None else self.composite.to_message(),
             people=PEOPLE.number(self.people),
+            color_matrix=COLOR_MATRIX.number(self.color_matrix),
+            color_range=COLOR_RANGE.number(self.color_range),
         )
         if self.frame_deadline_s is not None:
             message.frame_deadline.FromMicroseconds(round(self.frame_deadline_s * 1e6))
@@ -130,6 +138,8 @@ class SessionConfig:
             resume_interval_s=message.resume_interval.ToTimedelta().total_seconds(),
             composite=Composite.from_message(message.composite) if message.HasField("composite") else None,
             people=PEOPLE.choice(message.people) or People.ALL,
+            color_matrix=COLOR_MATRIX.choice(message.color_matrix),
+            color_range=COLOR_RANGE.choice(message.color_range),
         )
 
 

@@ -39,9 +39,10 @@ from humanseg.errors import (
     ServerFaultError,
     error_from_status,
 )
+from humanseg.frames import RawFrame
 from humanseg.options import FramePolicy
-from humanseg.pictures import PictureLike, check_byte_limit, flatten_picture, pack_picture
-from humanseg.proto_enums import ROTATION
+from humanseg.pictures import PictureLike, check_byte_limit, check_color, flatten_picture, pack_picture
+from humanseg.proto_enums import ROTATION, plane_messages
 from humanseg.session_config import SessionConfig
 from humanseg.shared_memory import ClientRegion, SharedMemory
 from humanseg.threads import this_task_is_cancelled
@@ -185,7 +186,8 @@ class SegmentationStream:
         what arrived. With shared memory it waits for a free slot as well, under any policy.
 
         Args:
-            picture: see `PictureLike`; an array says its own size, bytes are of ``size`` or of the config's size.
+            picture: see `PictureLike`; an array or a `RawFrame` says its own size, bytes are of ``size`` or of the
+                config's size. The planes of a `RawFrame` go with the padding they have, up to 511 bytes a row.
             capture_time_us: when the camera took it, in microseconds on any one clock; now if left out.
             frame_id: must grow from frame to frame; the next number if left out.
             size: of bytes that are not of the config's size.
@@ -195,13 +197,18 @@ class SegmentationStream:
         Returns the frame's id.
 
         Raises:
-            InvalidRequestError: the array does not fit the format; nothing was sent, the stream lives.
+            InvalidRequestError: the picture does not fit format or color; nothing was sent, the stream lives.
             LimitExceededError: larger than the server takes; nothing was sent, the stream lives.
             SegmentationError: the stream has ended.
         """
         async with self._sending:
             pack = pack_picture if self._region is None else flatten_picture
-            packed = pack(picture, self._config.pixel_format, size or self._config.size)
+            if isinstance(picture, RawFrame):
+                check_color(picture, self._config.color_matrix, self._config.color_range)
+            room_bytes = self.limits.max_frame_bytes
+            if self._region is not None:
+                room_bytes = min(room_bytes, self._region.layout.pictures.slot_bytes)
+            packed = pack(picture, self._config.pixel_format, size or self._config.size, room_bytes)
             check_byte_limit(packed.data, self.limits.max_frame_bytes)
             if self._region is not None:
                 self._region.require_fit(packed.data)
@@ -216,6 +223,7 @@ class SegmentationStream:
                 frame.picture = bytes(packed.data)
             else:
                 self._region.put(frame, packed.data)
+            frame.planes.extend(plane_messages(packed.layout))
             if packed.size != self._config.size:
                 frame.width, frame.height = packed.size
             if rotation is not None:

@@ -5,7 +5,7 @@ by the same line as those within, and only the result is cut to 0..255, as ffmpe
 
 The full-size conversions replicate chroma (each sample colors its 2x2 pixels) when decoding and average it when
 encoding. OpenCV's own encoder takes the top left pixel of four instead, which shifts color by half a pixel and keeps
-the noise; its decoder knows one matrix and one range, and reads Y below 16 as 16.
+the noise; its decoder knows one matrix and one range, and reads Y below 16 as 16: it is used where neither matters.
 """
 
 from itertools import product
@@ -23,6 +23,8 @@ from humanseg.vision.arrays import Picture, Plane, Size
 _LUMA_WEIGHTS = {ColorMatrix.BT601: (0.299, 0.114), ColorMatrix.BT709: (0.2126, 0.0722)}
 #: Steps of Y, steps of U and V, and the level of black; no chroma is 128 in either (BT.601-7 2.5.3, JFIF 1.02).
 _STEPS = {ColorRange.LIMITED: (219.0, 224.0, 16.0), ColorRange.FULL: (255.0, 255.0, 0.0)}
+#: Level of black in limited range. OpenCV's decoder reads Y below it as it.
+_BLACK = 16
 
 
 class _Matrices(NamedTuple):
@@ -101,6 +103,12 @@ def i420_to_rgb(plane_y: Plane, plane_u: Plane, plane_v: Plane, color: YuvColor 
 def nv12_to_rgb(plane_y: Plane, plane_uv: NDArray[np.uint8], color: YuvColor = BT601_LIMITED) -> Picture:
     """Y (H, W) and UV (ceil(H/2), ceil(W/2), 2), uint8, to (H, W, 3) uint8 RGB. Sizes may be odd."""
     height, width = plane_y.shape
+    if color == BT601_LIMITED and cv.least(plane_y) >= _BLACK:
+        # Within one level of the long way for every color with such Y, in 0.34 to 0.6 of its CPU time (1280x720, two
+        # runs on a busy machine); to look for the least Y takes 0.012 ms.
+        even_y = cv.pad_to_even(plane_y)
+        picture_rgb = cv.nv12_to_rgb(even_y, plane_uv)
+        return picture_rgb if even_y is plane_y else np.ascontiguousarray(picture_rgb[:height, :width])
     full_uv = cv.twice_as_large(plane_uv)[:height, :width]
     return cv.affine_channels(cv.merge(plane_y, full_uv), _MATRICES[color].to_rgb)
 

@@ -97,6 +97,16 @@ def twice_as_large(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", cv2.resize(array, size, interpolation=cv2.INTER_NEAREST))
 
 
+def nv12_to_rgb(plane_y: NDArray[np.uint8], plane_uv: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """BT.601 limited range, Y below 16 read as 16; Y (H, W) of even size, UV (H/2, W/2, 2), to (H, W, 3) RGB."""
+    return cast("NDArray[np.uint8]", cv2.cvtColorTwoPlane(plane_y, plane_uv, cv2.COLOR_YUV2RGB_NV12))
+
+
+def least(array: NDArray[np.uint8]) -> int:
+    """Smallest value of (H, W) uint8."""
+    return int(cv2.minMaxLoc(array)[0])
+
+
 def pad_to_even(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Repeat the last row and column of (H, W) or (H, W, C) where there is an odd number; itself if there is none."""
     down, right = array.shape[0] % 2, array.shape[1] % 2

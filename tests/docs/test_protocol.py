@@ -23,7 +23,8 @@ FLAT = " ".join(PAGE.split())
 CLIP = ROOT / "benchmarks" / "clips" / "demo_signing_640x360.mp4"
 
 
-def test_the_snippet_of_finished_pictures_runs(tmp_path: Path) -> None:
+def printed_by(name: str, tmp_path: Path) -> list[str]:
+    """The lines that a snippet prints in a folder with a video of six frames and an image, beside a real server."""
     with VideoWriter(tmp_path / "talk.mp4", Fraction(30)) as writer:
         for picture in islice(read_rgb(CLIP), 6):
             writer.write(picture)
@@ -31,7 +32,7 @@ def test_the_snippet_of_finished_pictures_runs(tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
     write_red_model(models / "medium.onnx")
-    (snippet,) = re.findall(r"^<!-- run: composite -->\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (snippet,) = re.findall(rf"^<!-- run: {name} -->\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     with running_server(models) as server:
         done = subprocess.run(
             [sys.executable, "-c", snippet.replace("127.0.0.1:50051", server.target)],
@@ -43,7 +44,15 @@ def test_the_snippet_of_finished_pictures_runs(tmp_path: Path) -> None:
             check=False,
         )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["(360, 640, 3)"] * 6
+    return done.stdout.splitlines()
+
+
+def test_the_snippet_of_finished_pictures_runs(tmp_path: Path) -> None:
+    assert printed_by("composite", tmp_path) == ["(360, 640, 3)"] * 6
+
+
+def test_the_snippet_of_planes_runs(tmp_path: Path) -> None:
+    assert printed_by("planes", tmp_path) == ["(360, 640)", *["(360, 640) BT709 LIMITED"] * 5]
 
 
 def test_the_limits_stated_hold() -> None:

@@ -3,8 +3,9 @@ import pytest
 from numpy.typing import NDArray
 
 from humanseg.errors import InvalidRequestError, LimitExceededError
-from humanseg.frames import PixelFormat
-from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
+from humanseg.frames import PACKED, PixelFormat, RawFrame, view_frame
+from humanseg.options import ColorMatrix, ColorRange, YuvColor
+from humanseg.pictures import PictureLike, check_byte_limit, check_color, flatten_picture, pack_picture
 from humanseg.vision.arrays import Size
 
 CONFIGURED = Size(6, 4)
@@ -57,3 +58,32 @@ def test_the_limit_is_inclusive_and_named() -> None:
     with pytest.raises(LimitExceededError, match="11 bytes exceeds the server's max_frame_bytes 10") as caught:
         check_byte_limit(bytes(11), 10)
     assert caught.value.metadata == {"max_frame_bytes": "10"}
+
+
+def test_a_raw_frame_says_its_size_and_where_its_planes_lie() -> None:
+    wide = np.arange(4 * 20, dtype=np.uint8).reshape(4, 20)
+    frame = RawFrame(CONFIGURED, PixelFormat.RGB24, (wide[:, :18].reshape(4, 6, 3),))
+    packed = pack_picture(frame, PixelFormat.RGB24, Size(1, 1))
+    assert (packed.size, packed.layout) == (CONFIGURED, ((0, 20),))
+    assert packed.data == wide.tobytes()[:-2]
+    assert pack_picture(frame, PixelFormat.RGB24, Size(1, 1), room_bytes=77).layout == PACKED
+    assert bytes(flatten_picture(frame, PixelFormat.RGB24, Size(1, 1)).data) == packed.data
+
+
+def test_a_raw_frame_of_another_format_or_dtype_is_refused() -> None:
+    frame = RawFrame(CONFIGURED, PixelFormat.RGB24, (RGB,))
+    with pytest.raises(InvalidRequestError, match="frame is RGB24, expected BGR24"):
+        pack_picture(frame, PixelFormat.BGR24, CONFIGURED)
+    with pytest.raises(InvalidRequestError, match="float32, expected uint8"):
+        pack_picture(RawFrame(CONFIGURED, PixelFormat.RGB24, (RGB.astype(np.float32),)), PixelFormat.RGB24, CONFIGURED)  # type: ignore[arg-type]
+
+
+def test_a_frames_color_is_the_one_told() -> None:
+    hd = view_frame(bytes(36), PixelFormat.I420, CONFIGURED, color=YuvColor(ColorMatrix.BT709, ColorRange.FULL))
+    check_color(hd, ColorMatrix.BT709, ColorRange.FULL)
+    with pytest.raises(
+        InvalidRequestError, match="frame is BT709 FULL, color_matrix and color_range say BT601 LIMITED"
+    ):
+        check_color(hd, None, None)
+    check_color(view_frame(bytes(36), PixelFormat.I420, CONFIGURED), None, None)
+    check_color(RawFrame(CONFIGURED, PixelFormat.RGB24, (RGB,)), None, None)

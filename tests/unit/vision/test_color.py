@@ -76,6 +76,22 @@ def test_i420_and_nv12_to_rgb(size: Size) -> None:
         assert np.abs(seen - wanted).max() <= 1.5
 
 
+@pytest.mark.parametrize("darkest", [16, 0])
+@pytest.mark.parametrize("padding", [0, 6])
+def test_every_color_is_decoded_exactly_whether_or_not_a_pixel_is_darker_than_black(darkest: int, padding: int) -> None:
+    """All U and V with a few Y: with Y below 16 the decoder is another, which must not be seen."""
+    u, v = np.meshgrid(*[np.arange(256, dtype=np.uint8)] * 2)
+    wide = np.zeros((256, 256 + padding, 2), np.uint8)
+    plane_uv = wide[:, :256]
+    plane_uv[..., 0], plane_uv[..., 1] = u, v
+    for level in (16, 17, 100, 235, 255):
+        plane_y = np.full((512, 512 + padding), level, np.uint8)[:, :512]
+        plane_y[0, 0] = darkest
+        full_uv = plane_uv.repeat(2, 0).repeat(2, 1)
+        wanted = rgb_by_the_book(np.concatenate([plane_y[..., None], full_uv], -1).astype(np.float64))
+        assert np.abs(color.nv12_to_rgb(plane_y, plane_uv) - wanted).max() <= 1
+
+
 def test_nv12_is_i420_with_its_chroma_interleaved() -> None:
     rgb = picture(Size(31, 17))
     y, u, v = color.rgb_to_i420(rgb)
