@@ -111,12 +111,15 @@ async def test_a_wall_clock_that_jumps_changes_nothing(models_folder: Path, tmp_
 
 
 def test_the_service_reads_the_wall_clock_for_its_log_tokens_and_spans_alone() -> None:
-    """Another replica issued the token, perhaps, and spans come from many: no monotonic clock is common to them."""
+    """Another replica issued the token, perhaps, and spans come from many: no monotonic clock is common to them.
+
+    KServe's statistics tell when the last inference was, as time since 1970; nothing is reckoned with it.
+    """
     names = {"time", "time_ns", "now", "utcnow", "today"}
     readers = [
         f"{path.name}: {ast.unparse(node)}"
         for path in sorted((ROOT / "service").glob("*.py"))
-        if path.name not in ("resume.py", "tracing.py")
+        if path.name not in ("resume.py", "tracing.py", "kserve_models.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in names
     ]
