@@ -26,7 +26,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check monitoring-check format proto proto-check bench bench-baseline load fuzz soak image clean perf-analyzer-check
+.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check prometheus monitoring-check format proto proto-check bench bench-baseline load fuzz soak image clean perf-analyzer-check
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -108,6 +108,8 @@ $(PROMETHEUS_HOME)/installed:
 	@cd "$(PROMETHEUS_HOME)" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; }
 	@cd "$(PROMETHEUS_HOME)" && dpkg-deb -x prometheus_*.deb unpacked && mv unpacked/usr/bin bin && rm -r unpacked prometheus_*.deb
 	@touch "$@"
+
+prometheus: $(PROMETHEUS_HOME)/installed  ## fetch Debian's Prometheus for `make monitoring-check`
 
 monitoring-check: .venv/dev.stamp $(PROMETHEUS_HOME)/installed  ## alerts by promtool, dashboards by a real Prometheus
 	PROMETHEUS_HOME="$(PROMETHEUS_HOME)" $(BIN)/python -m pytest tests/deploy -m "slow or not slow" -k "monitoring"
