@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from humanseg.access import TlsFiles, check_target
 from humanseg.answers import Limits
-from humanseg.client import SegmentationClient
+from humanseg.client import ClientOptions, SegmentationClient
 from humanseg.errors import SegmentationError, ServerUnavailableError
 from humanseg.frames import TimedFrame
 from humanseg.media import (
@@ -105,6 +105,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--fps", type=_fps, default=30.0, metavar="N", help="frames a second of --as-video folders (default 30)"
     )
+    parser.add_argument(
+        "--reconnect-s", type=_seconds, default=30.0, metavar="S",
+        help="for how long a server that breaks away in a video is waited for, or another one (default 30)",
+    )  # fmt: skip
     access = parser.add_argument_group("access")
     access.add_argument("--tls", action="store_true", help="encrypt, and trust the authorities that gRPC carries")
     access.add_argument("--ca-file", type=Path, metavar="PEM", help="encrypt, and trust this authority")
@@ -121,6 +125,7 @@ class Server:
     target: str
     credentials: grpc.ChannelCredentials | None = None
     token: str | None = None
+    reconnect_s: float = 30.0
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "Server":
@@ -133,7 +138,7 @@ class Server:
         files = TlsFiles(options.ca_file, options.cert_file, options.key_file)
         wanted = options.tls or files != TlsFiles()
         token = None if options.token_file is None else options.token_file.read_text(encoding="ascii").strip()
-        return cls(options.target, files.credentials() if wanted else None, token)
+        return cls(options.target, files.credentials() if wanted else None, token, options.reconnect_s)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,7 +176,10 @@ async def segment_all(jobs: Sequence[Job], request: Request, server: Server) -> 
     clips = [job for job in jobs if isinstance(job, Clip)]
     done, target = 0, server.target
     try:
-        async with SegmentationClient(target, credentials=server.credentials, token=server.token) as client:
+        options = ClientOptions(reconnect_s=server.reconnect_s)
+        async with SegmentationClient(
+            target, credentials=server.credentials, token=server.token, options=options
+        ) as client:
             served = await client.list_models()
             names = [model.name for model in served.models]
             if request.model and request.model not in names:
@@ -318,6 +326,16 @@ def _target(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 86400")
+    return value
 
 
 def _fps(text: str) -> float:

@@ -239,6 +239,7 @@ def test_a_sweep_over_transports_measures_both_and_leaves_no_socket(models_folde
     assert not Path(path).parent.exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_combination_and_restarts_the_server_for_its_flags(
     models_folder: Path, tmp_path: Path
 ) -> None:
@@ -294,6 +295,7 @@ def test_peers_are_judged_on_the_same_photos_in_one_run(models_folder: Path, tmp
     assert "<svg" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_people_who_come_and_go_are_streams_that_open_and_close_under_load(models_folder: Path, tmp_path: Path) -> None:
     flags = ["--models", str(models_folder), "--sessions", "3", "--fps", "10", "--seconds", "5", "--warmup-s", "0.5"]
     done = run(tmp_path, *flags, "--arrivals", "churn", "--seed", "6", "--ladder", "none", "--out", "out")

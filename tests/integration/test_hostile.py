@@ -23,6 +23,7 @@ def run(models: Path, out: Path, *flags: str) -> "subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_the_hostile_clients_are_there_half_of_the_time(models_folder: Path, tmp_path: Path) -> None:
     done = run(models_folder, tmp_path, "--idle", str(IDLE), "--connects", str(CONNECTS))
     assert done.returncode == 3, done.stderr  # so few masks are INVALID, whatever the rest was

@@ -75,6 +75,7 @@ def while_measuring(command: list[str], out: Path) -> "Iterator[subprocess.Popen
 
 
 @pytest.mark.timeout(limit_s(180))
+@pytest.mark.slow
 def test_both_codecs_are_measured_and_reported(models_folder: Path, clip: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         command(models_folder, clip, tmp_path, "--seconds", "3"),
@@ -97,6 +98,7 @@ def test_both_codecs_are_measured_and_reported(models_folder: Path, clip: Path, 
 
 
 @pytest.mark.timeout(limit_s(120))
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process(models_folder: Path, clip: Path, tmp_path: Path) -> None:
     with while_measuring(command(models_folder, clip, tmp_path), tmp_path) as process:
         process.send_signal(signal.SIGINT)
@@ -109,6 +111,7 @@ def test_ctrl_c_leaves_no_process(models_folder: Path, clip: Path, tmp_path: Pat
 
 
 @pytest.mark.timeout(limit_s(120))
+@pytest.mark.slow
 def test_a_relay_that_dies_is_named(models_folder: Path, clip: Path, tmp_path: Path) -> None:
     with while_measuring(command(models_folder, clip, tmp_path), tmp_path) as process:
         for child in psutil.Process(process.pid).children():

@@ -343,7 +343,7 @@ def test_a_server_that_dies_ends_the_run_with_one_line(
 ) -> None:
     photo = write_photo(tmp_path / "a.png", plain(1))
     with running_server(models_folder) as server:
-        words = command(server.target, out, photo, long_video)
+        words = command(server.target, out, "--reconnect-s", "3", photo, long_video)
         with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             wait_for_frames(out, process)
             server.process.kill()
