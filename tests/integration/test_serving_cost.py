@@ -53,6 +53,15 @@ async def test_the_loop_counts_each_answer_once_and_ends_with_none_left(server: 
         assert server.metric("humanseg_frames_total", outcome="mask") - before == first.masks + second.masks
 
 
+async def test_its_latencies_cover_the_time_that_frames_were_under_way(server: RunningServer) -> None:
+    """One or two of them at every moment, from the first frame to the last mask."""
+    async with opened(server.target, drive(FRAME)) as loop:
+        count = await loop.run(0.3)
+    assert len(count.latencies_ms) == count.masks
+    assert 0 < min(count.latencies_ms) <= max(count.latencies_ms) <= count.wall_s * 1000
+    assert 0.5 * count.wall_s * 1000 <= sum(count.latencies_ms) <= 2 * count.wall_s * 1000
+
+
 async def test_an_answer_without_a_mask_ends_the_run_and_is_told(server: RunningServer) -> None:
     async with opened(server.target, drive(FRAME[:-1])) as loop:
         with pytest.raises(LoopError, match="without a mask: frame 1: 3455 bytes for I420 64x36, expected 3456"):
