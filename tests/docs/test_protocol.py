@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from humanseg.planes import CUTOUT_BYTES
+from humanseg.stream import SegmentationStream
 from humanseg.video import VideoWriter, read_rgb
 from humanseg.vision.composite_planes import LARGEST_BLUR_RATIO, LEAST_BLUR_RATIO
 from service.compositing import IMAGES_LIMIT
@@ -58,3 +60,5 @@ def test_the_snippet_of_planes_runs(tmp_path: Path) -> None:
 def test_the_limits_stated_hold() -> None:
     assert f"is {100 * LEAST_BLUR_RATIO:g} to {100 * LARGEST_BLUR_RATIO:g} % of the height" in FLAT
     assert f"at most {IMAGES_LIMIT} in a stream" in FLAT
+    assert f"where the padding is longer than {CUTOUT_BYTES - 1} bytes" in FLAT
+    assert f"up to {CUTOUT_BYTES - 1} bytes a row" in " ".join((SegmentationStream.send.__doc__ or "").split())

@@ -1,14 +1,15 @@
 """Random conversations with the state machine: accepted, or refused with a documented error; bounded, in order."""
 
+import dataclasses
 import os
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humanseg.frames import PixelFormat
+from humanseg.frames import PACKED, PixelFormat, PlaneLayout, view_frame
 from humanseg.masks import MaskEncoding
-from humanseg.options import Estimates, FramePolicy, TemporalFusion
+from humanseg.options import ColorMatrix, ColorRange, Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.composite_planes import Blur
 from humanseg.vision.orientation import Rotation
 from service.compositing import BackgroundImage, RequestedComposite, Transparent
@@ -48,6 +49,17 @@ COMPOSITES = st.builds(
     softness_percent=st.sampled_from([0, 0, 1, 2**32 - 1]),
 )
 SIDES = st.sampled_from([0, 1, 2, 3, 8, 4096, 4097, 2**32 - 1])
+#: Mostly planes that cannot be; of an I420 picture of 2x2 in 6 to 12 bytes some can.
+LAYOUTS = st.one_of(
+    st.just(PACKED),
+    st.sampled_from(
+        [[(0, 2), (4, 1), (5, 1)], [(0, 3), (6, 1), (5, 9)], [(2, 2), (0, 1), (1, 1)], [(0, 2), (4, 2)]]
+    ).map(lambda pairs: tuple(PlaneLayout(*pair) for pair in pairs)),
+    st.lists(
+        st.builds(PlaneLayout, st.sampled_from([0, 1, 4, 5, 2**64 - 1]), st.sampled_from([0, 1, 2, 3, 6, 2**32 - 1])),
+        max_size=4,
+    ).map(tuple),
+)
 CONFIGS = st.builds(
     RequestedConfig,
     model=st.sampled_from(["", "medium", "large", "huge", "\x00"]),
@@ -65,6 +77,9 @@ CONFIGS = st.builds(
     estimates=st.sampled_from([None, *Estimates]),
     frame_deadline_ns=st.one_of(st.none(), st.integers(-(2**63), 2**63)),
     composite=st.none() | COMPOSITES,
+    layout=LAYOUTS,
+    color_matrix=st.sampled_from([None, None, *ColorMatrix]),
+    color_range=st.sampled_from([None, None, *ColorRange]),
 )
 GOOD_CONFIGS = st.builds(
     RequestedConfig,
@@ -72,6 +87,9 @@ GOOD_CONFIGS = st.builds(
     height=st.just(2),
     policy=st.sampled_from([None, *FramePolicy]),
     estimates=st.sampled_from([None, *Estimates]),
+    layout=st.sampled_from([PACKED, (PlaneLayout(0, 2), PlaneLayout(4, 1), PlaneLayout(5, 1))]),
+    color_matrix=st.sampled_from([None, *ColorMatrix]),
+    color_range=st.sampled_from([None, *ColorRange]),
 )
 GOOD_COMPOSITES = st.builds(
     RequestedConfig,
@@ -89,12 +107,14 @@ FRAMES = st.builds(
     rotation=st.sampled_from([None, *Rotation]),
     mirrored=st.sampled_from([None, True, False]),
     unknown_field=st.sampled_from(["", "", "rotation: value 9 is not known"]),
+    layout=LAYOUTS,
 )
 GROWING_FRAMES = st.builds(
     ReceivedFrame,
     frame_id=st.just(-1),  # replaced by the next id
     capture_time_us=st.integers(0, 10),
-    picture=st.sampled_from([bytes(6), bytes(6), b"x"]),
+    picture=st.sampled_from([bytes(6), bytes(6), bytes(12), b"x"]),
+    layout=LAYOUTS,
 )
 STEPS = st.lists(
     st.one_of(
@@ -109,6 +129,16 @@ STEPS = st.lists(
     ),
     max_size=40,
 )
+
+
+def assert_visible(frame: FrameEntry) -> None:
+    """What was accepted lies within its bytes: nothing that is left to check is found out at work."""
+    pixel_format, color = frame.config.pixel_format, frame.config.color
+    assert isinstance(frame.picture, bytes)
+    if pixel_format.compressed:
+        assert frame.layout == PACKED
+    else:
+        view_frame(frame.picture, pixel_format, frame.size, layout=frame.layout, color=color)
 
 
 @settings(max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "300")), deadline=None)
@@ -137,6 +167,8 @@ def test_any_conversation_ends_well(
             assert estimates_in_a_row <= ESTIMATES_IN_A_ROW
         elif isinstance(entry, FrameEntry | DropEntry):
             answered.append(entry.frame_id)
+            if isinstance(entry, FrameEntry):
+                assert_visible(entry)
             estimates_in_a_row = 0 if isinstance(entry, FrameEntry) else estimates_in_a_row
         elif isinstance(entry, ConfigEntry):
             configs_due -= 1
@@ -163,7 +195,7 @@ def test_any_conversation_ends_well(
                 elif isinstance(step, ReceivedFrame):
                     sent = step
                     if step.frame_id < 0:
-                        sent = ReceivedFrame(next_id, step.capture_time_us, step.picture)
+                        sent = dataclasses.replace(step, frame_id=next_id)
                     protocol.receive_frame(sent, 0)
                     accepted.append(sent.frame_id)
                     next_id = sent.frame_id + 1

@@ -16,6 +16,16 @@ from unit.service.test_stream_protocol import LIMITS, Models
 #: Messages, in conversations of up to twelve. A short run in `make test`; `make fuzz` has 100,000.
 CASES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "10000"))
 
+#: None, those of I420 at 2x2, and those that cannot be.
+PLANES = [
+    [],
+    [],
+    [pb.PlaneLayout(offset_bytes=offset, stride_bytes=stride) for offset, stride in ((0, 2), (4, 1), (5, 1))],
+    [pb.PlaneLayout(offset_bytes=2**64 - 1, stride_bytes=2**32 - 1)] * 3,
+    [pb.PlaneLayout(stride_bytes=6)],
+    [pb.PlaneLayout()] * 100,
+]
+
 
 def message(pick: random.Random, frame_id: int) -> bytes:
     """One that makes sense, most of the time."""
@@ -28,12 +38,14 @@ def message(pick: random.Random, frame_id: int) -> bytes:
             resume_token=pick.choice([b"", b"", b"token"]),
             resume_interval=Duration(seconds=pick.choice([0, 0, 1, -1, 2**62]), nanos=pick.choice([0, -5])),
             composite=pick.choice([None, None, pb.Composite(), pb.Composite(blur=blur)]),
+            planes=pick.choice(PLANES) if pick.random() < 0.1 else [],
+            color_matrix=pick.choice([0] * 20 + [1, 2, 3]), color_range=pick.choice([0] * 20 + [1, 2, 3]),
         )  # fmt: skip
         return pb.StreamSegmentRequest(config=config).SerializeToString()
     frame = pb.Frame(
         frame_id=frame_id, capture_time_us=pick.randint(-(2**63), 2**63 - 1), rotation=pick.choice([0, 0, 1, 4]),
         picture=pick.choice([bytes(6), bytes(6), bytes(12), b""]), width=pick.choice([0, 0, 2]),
-        height=pick.choice([0, 0, 2]),
+        height=pick.choice([0, 0, 2]), planes=pick.choice(PLANES),
     )  # fmt: skip
     return pb.StreamSegmentRequest(frame=frame).SerializeToString()
 

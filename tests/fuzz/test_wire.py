@@ -12,6 +12,7 @@ from service.wire import CutRequest, CutResponse, cut_request, join_response
 EXAMPLES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "400"))
 
 UINT32 = st.integers(0, 2**32 - 1)
+PLANES = st.lists(st.builds(pb.PlaneLayout, offset_bytes=st.integers(0, 2**64 - 1), stride_bytes=UINT32), max_size=4)
 FRAMES = st.builds(
     pb.Frame,
     frame_id=st.integers(0, 2**64 - 1),
@@ -21,6 +22,7 @@ FRAMES = st.builds(
     height=UINT32,
     rotation=st.integers(0, 5),
     mirrored=st.none() | st.booleans(),
+    planes=PLANES,
 )
 CONFIGS = st.builds(pb.SessionConfig, model=st.text(max_size=5), width=UINT32, session_label=st.text(max_size=5))
 REQUESTS = st.builds(pb.StreamSegmentRequest, frame=FRAMES) | st.builds(pb.StreamSegmentRequest, config=CONFIGS)
@@ -41,6 +43,24 @@ PIECES = st.one_of(
     st.builds(lambda number: bytes((number << 3 | 1, *range(8))), st.integers(1, 15)),
     st.builds(lambda number: bytes((number << 3 | 3, number << 3 | 4)), st.integers(1, 15)),
     st.just(b"\x98\x06\x01"),  # field 99, whose tag takes two bytes
+    # Field 60, `planes`: whole, as a number, as a group, cut off, its tag in more bytes than it needs. Field 51, whose
+    # tag begins as the picture's does.
+    st.builds(lambda plane: b"\xe2\x03" + bytes((len(plane),)) + plane, st.binary(max_size=12)),
+    st.builds(
+        lambda plane: b"\xe2\x03" + bytes((plane.ByteSize(),)) + plane.SerializeToString(),
+        PLANES.map(lambda planes: planes[0] if planes else pb.PlaneLayout()),
+    ),
+    st.sampled_from(
+        [
+            b"\x9a\x03\x01x",
+            b"\xe0\x03\x07",
+            b"\xe3\x03\xe4\x03",
+            b"\xe2\x03\x05x",
+            b"\xe2",
+            b"\xe2\x83\x00\x00",
+            b"\x9a\x00\x01x",
+        ]
+    ),
     st.just(b"\x08" + b"\xff" * 9 + b"\x01"),
     st.just(b"\x08" + b"\xff" * 10 + b"\x01"),
     st.just(b"\x1a\x81\x80\x80\x80\x80\x00x"),  # a length of six bytes
@@ -67,6 +87,9 @@ def whole(cut: CutRequest) -> pb.StreamSegmentRequest:
 @example(length_delimited(2, length_delimited(3, b"picture")[:-1]))
 @example(length_delimited(2, length_delimited(3, b"")))
 @example(b"\x12\x05\x1a\x03abc"[:-1])
+@example(length_delimited(2, b"\x9a\x03\x01x"))
+@example(length_delimited(2, b"\x9a\x00\x01x"))
+@example(length_delimited(2, b"\xe2\x03\x02\x10\x07" + length_delimited(3, b"picture")))
 def test_a_cut_request_is_what_protobuf_reads(data: bytes) -> None:
     try:
         expected = pb.StreamSegmentRequest.FromString(data)

@@ -27,11 +27,12 @@ from humanseg import (
     YuvColor,
 )
 from humanseg.av_frames import raw_frame
-from humanseg.frames import PACKED, PlaneLayout, frame_bytes, pack_planes, plane_shapes, view_frame
+from humanseg.frames import PACKED, frame_bytes, pack_planes, plane_shapes, view_frame
 from humanseg.options import BT601_LIMITED
 from humanseg.planes import join_planes
 from humanseg.vision.arrays import Alpha8
 from humanseg.vision.color import from_rgb, to_rgb
+from support.planes import lay_out
 from support.server import RunningServer, running_server
 from support.stream import red_gradient
 from support.timing import limit_s
@@ -61,14 +62,8 @@ def config(raw: RawFrame) -> SessionConfig:
 
 def padded(raw: RawFrame, padding: int = 7) -> RawFrame:
     """The same planes in one buffer of noise, each row with a padding."""
-    places, rows = [], []
-    noise = np.random.default_rng(1)
-    for plane, shape in zip(raw.planes, plane_shapes(raw.pixel_format, raw.size), strict=True):
-        wide = noise.integers(0, 256, (shape[0], int(np.prod(shape[1:])) + padding), np.uint8)
-        wide[:, :-padding] = plane.reshape(shape[0], -1)
-        places.append(PlaneLayout(sum(map(len, rows)), wide.shape[1]))
-        rows.append(wide.tobytes())
-    return view_frame(b"".join(rows), raw.pixel_format, raw.size, layout=tuple(places), color=raw.color)
+    data, layout = lay_out(raw, [padding] * 3)
+    return view_frame(data, raw.pixel_format, raw.size, layout=layout, color=raw.color)
 
 
 async def mask(stream: SegmentationStream, picture: RawFrame | bytes) -> Alpha8:
