@@ -65,19 +65,26 @@ class Composite:
         picture_format: the frames' own, or JPEG; None for the frames' own (PNG where the background is transparent).
         jpeg_quality: 1 to 100, for JPEG only; 0 leaves it to the server.
         edge_softness_percent: how much of the mask's soft edge is kept, 1 to 100; 0 leaves it to the server.
+        spread_percent: how far the mask is spread outwards, in percent of the frame's height, at most 2. It shows a rim
+            of the real room as wide as that.
+        light_wrap_percent: how much of the new background's light falls on the people's edge, at most 100; not where
+            it is transparent.
     """
 
     background: Background
     picture_format: PixelFormat | None = None
     jpeg_quality: int = 0
     edge_softness_percent: int = 0
+    spread_percent: float = 0.0
+    light_wrap_percent: int = 0
 
     def __post_init__(self) -> None:
         color = self.background
         parts = (color.red, color.green, color.blue) if isinstance(color, ColorBackground) else ()
         # What is too large is for the server to name; what is negative does not go over the wire.
-        if min(*parts, self.jpeg_quality, self.edge_softness_percent, 0) < 0:
-            raise ValueError(f"{self}: color, jpeg_quality and edge_softness_percent must not be negative")
+        if min(*parts, self.jpeg_quality, self.edge_softness_percent, self.light_wrap_percent, 0) < 0:
+            text = "color, jpeg_quality, edge_softness_percent and light_wrap_percent must not be negative"
+            raise ValueError(f"{self}: {text}")
 
     def to_message(self) -> pb.Composite:
         """As it goes over the wire."""
@@ -85,6 +92,8 @@ class Composite:
             picture_format=PIXEL_FORMAT.number(self.picture_format),
             jpeg_quality=self.jpeg_quality,
             edge_softness_percent=self.edge_softness_percent,
+            spread_percent=self.spread_percent,
+            light_wrap_percent=self.light_wrap_percent,
         )
         match self.background:
             case BlurBackground(radius_ratio=ratio):
@@ -117,7 +126,14 @@ class Composite:
             case _:
                 raise ValueError("the composite has no background of a kind known here")
         picture_format = PIXEL_FORMAT.choice(message.picture_format)
-        return cls(background, picture_format, message.jpeg_quality, message.edge_softness_percent)
+        return cls(
+            background,
+            picture_format,
+            message.jpeg_quality,
+            message.edge_softness_percent,
+            round(message.spread_percent, 4),
+            message.light_wrap_percent,
+        )
 
 
 class ImagesSent:

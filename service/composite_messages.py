@@ -27,7 +27,14 @@ def requested_composite(message: pb.Composite, unknown: list[tuple[str, str]]) -
             background = Transparent()
         case _:
             background = None
-    return RequestedComposite(background, picture_format, message.jpeg_quality, message.edge_softness_percent)
+    return RequestedComposite(
+        background,
+        picture_format,
+        message.jpeg_quality,
+        message.edge_softness_percent,
+        message.spread_percent / 100,
+        message.light_wrap_percent,
+    )
 
 
 def composite_message(plan: CompositePlan) -> pb.Composite:
@@ -36,6 +43,8 @@ def composite_message(plan: CompositePlan) -> pb.Composite:
         picture_format=PIXEL_FORMAT.number(plan.picture_format),
         jpeg_quality=plan.jpeg_quality,
         edge_softness_percent=plan.softness_percent,
+        spread_percent=plan.spread_ratio * 100,
+        light_wrap_percent=plan.light_wrap_percent,
     )
     match plan.background:
         case Blur():

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
 import simplejpeg
 
 from humanseg.frames import PixelFormat, RawFrame, pack_planes
 from humanseg.options import YuvColor
 from humanseg.vision import cv
-from humanseg.vision.arrays import Alpha8, Picture, Size
+from humanseg.vision.arrays import Alpha, Alpha8, Picture, Size
 from humanseg.vision.color import from_rgb, to_rgb
 from humanseg.vision.composite import BLUR_RATIO, cover, solid
+from humanseg.vision.composite_edge import LARGEST_SPREAD_RATIO, spread_alpha
 from humanseg.vision.composite_planes import (
     DEFAULT_SOFTNESS_PERCENT,
     LARGEST_BLUR_RATIO,
@@ -24,6 +26,7 @@ from humanseg.vision.composite_planes import (
     cut_out,
     sharpen_alpha,
 )
+from humanseg.vision.letterbox import Placement
 from humanseg.vision.orientation import Rotation, to_sent, upright_size
 
 #: Images that a stream may have: each holds up to three bytes a pixel of the largest frame.
@@ -54,6 +57,8 @@ class RequestedComposite:
     picture_format: PixelFormat | None = None
     jpeg_quality: int = 0
     softness_percent: int = 0
+    spread_ratio: float = 0.0
+    light_wrap_percent: int = 0
 
 
 @dataclass(slots=True)
@@ -76,7 +81,19 @@ class CompositePlan:
     jpeg_quality: int
     """0 where the pictures are no JPEG."""
     softness_percent: int
+    spread_ratio: float = 0.0
+    """How far the mask goes outwards, as a share of the frame's height."""
+    light_wrap_percent: int = 0
     _covering: _Covering = field(default_factory=_Covering, compare=False, repr=False)
+
+    def spread(self, alpha: Alpha, placement: Placement, frame: Size) -> Alpha:
+        """A canvas-sized alpha as wide as it shall show, for a frame as it was sent; itself where that is as it is."""
+        if self.spread_ratio == 0:
+            return alpha
+        radius_px = self.spread_ratio * frame.height * placement.width / placement.picture.width
+        wider = alpha.copy()
+        placement.crop(wider)[:] = spread_alpha(np.ascontiguousarray(placement.crop(alpha)), radius_px)
+        return wider
 
     def picture(self, frame: RawFrame, alpha8: Alpha8, rotation: Rotation, mirrored: bool) -> "RawFrame | Picture":
         """The people of a frame before the background; (H, W, 4) RGBA where that is transparent.
@@ -92,9 +109,10 @@ class CompositePlan:
             case Transparent():
                 return cut_out(frame, alpha)
             case Blur():
-                return compose_frame(frame, alpha, self.background)
+                return compose_frame(frame, alpha, self.background, self.light_wrap_percent / 100)
             case _:
-                return compose_frame(frame, alpha, self._covering_of(frame, rotation, mirrored))
+                covering = self._covering_of(frame, rotation, mirrored)
+                return compose_frame(frame, alpha, covering, self.light_wrap_percent / 100)
 
     def encode(self, picture: "RawFrame | Picture") -> bytes:
         """What `picture` made, in the format of the plan."""
@@ -139,6 +157,7 @@ def check_composite(
     if softness > 100:
         text = f"{softness} is out of range, allowed are 1 to 100"
         complaints.append(("config.composite.edge_softness_percent", text))
+    _check_edge(requested, complaints)
     if background is None or len(complaints) > before:
         return None
     return CompositePlan(
@@ -146,7 +165,24 @@ def check_composite(
         picture_format,
         (quality or DEFAULT_JPEG_QUALITY) if picture_format is PixelFormat.JPEG else 0,
         softness or DEFAULT_SOFTNESS_PERCENT,
+        requested.spread_ratio,
+        requested.light_wrap_percent,
     )
+
+
+def _check_edge(requested: RequestedComposite, complaints: list[tuple[str, str]]) -> None:
+    # Also refuses NaN. A float of the wire is not exactly the limit it stands for.
+    if not 0 <= requested.spread_ratio <= LARGEST_SPREAD_RATIO + 1e-6:
+        allowed = f"allowed are 0 to {100 * LARGEST_SPREAD_RATIO:g} % of the height"
+        text = f"{100 * requested.spread_ratio:g} is out of range, {allowed}: all of it shows the real room"
+        complaints.append(("config.composite.spread_percent", text))
+    wrap = requested.light_wrap_percent
+    if wrap > 100:
+        text = f"{wrap} is out of range, allowed are 0 to 100"
+        complaints.append(("config.composite.light_wrap_percent", text))
+    elif wrap and isinstance(requested.background, Transparent):
+        text = f"{wrap} with a transparent background, which gives no light; leave it out"
+        complaints.append(("config.composite.light_wrap_percent", text))
 
 
 def image_complaint(image_id: str, images: Mapping[str, BackgroundImage]) -> str | None:

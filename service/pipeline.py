@@ -328,6 +328,7 @@ def _compose(
     assert not isinstance(task.picture, SharedPicture)
     with clock.stage("postprocess"):
         size = prepared.sent_size
+        alpha = plan.spread(alpha, prepared.placement, size)
         mask = restore8(alpha, prepared.placement, upright_size(size, task.rotation))
         mask = to_sent(mask, task.rotation, task.mirrored)
         decoded_rgb = prepared.decoded_rgb

@@ -745,6 +745,8 @@ class Composite(message.Message):
     PICTURE_FORMAT_FIELD_NUMBER: builtins.int
     JPEG_QUALITY_FIELD_NUMBER: builtins.int
     EDGE_SOFTNESS_PERCENT_FIELD_NUMBER: builtins.int
+    SPREAD_PERCENT_FIELD_NUMBER: builtins.int
+    LIGHT_WRAP_PERCENT_FIELD_NUMBER: builtins.int
     image_id: builtins.str
     """`BackgroundImage.image_id` of an image sent earlier in this stream, scaled to cover the upright frame and cut to
     it in the middle. An unknown one ends the stream with INVALID_ARGUMENT (CONFIG_INVALID).
@@ -757,6 +759,16 @@ class Composite(message.Message):
     """Quality of JPEG pictures, 1 to 100; 0 (default): 85. For JPEG only."""
     edge_softness_percent: builtins.int
     """How much of the mask's soft edge is kept, 1 (hard) to 100; 0 (default): 80."""
+    spread_percent: builtins.float
+    """How far the mask is spread outwards, in percent of the frame's height, 0 (default) to 2, for hair and fingers that it
+    cuts off. **All round the people it shows a rim of the real room as wide as that**, and whoever stands in it; gaps up
+    to twice as wide (between arm and hip) close. Nothing of it where the room must not be seen.
+    """
+    light_wrap_percent: builtins.int
+    """How much of the new background's light falls on the people's edge, 0 (default) to 100: at the edge half of a white
+    background at 100, nothing of a black one. Light of the background that is sent, never of the room behind it. Not
+    with `transparent`.
+    """
     @builtins.property
     def blur(self) -> Composite.Blur:
         """The room, out of focus."""
@@ -779,10 +791,12 @@ class Composite(message.Message):
         picture_format: PixelFormat.ValueType = ...,
         jpeg_quality: builtins.int = ...,
         edge_softness_percent: builtins.int = ...,
+        spread_percent: builtins.float = ...,
+        light_wrap_percent: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["background", b"background", "blur", b"blur", "color", b"color", "image_id", b"image_id", "transparent", b"transparent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["background", b"background", "blur", b"blur", "color", b"color", "edge_softness_percent", b"edge_softness_percent", "image_id", b"image_id", "jpeg_quality", b"jpeg_quality", "picture_format", b"picture_format", "transparent", b"transparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["background", b"background", "blur", b"blur", "color", b"color", "edge_softness_percent", b"edge_softness_percent", "image_id", b"image_id", "jpeg_quality", b"jpeg_quality", "light_wrap_percent", b"light_wrap_percent", "picture_format", b"picture_format", "spread_percent", b"spread_percent", "transparent", b"transparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_background: _TypeAlias = typing.Literal["blur", "color", "image_id", "transparent"]  # noqa: Y015
     _WhichOneofArgType_background: _TypeAlias = typing.Literal["background", b"background"]  # noqa: Y015

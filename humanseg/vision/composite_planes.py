@@ -25,6 +25,7 @@ from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha8, Field, Picture, Size
 from humanseg.vision.color import to_rgb
 from humanseg.vision.composite import BLUR_RATIO
+from humanseg.vision.composite_edge import light_weights
 from humanseg.vision.letterbox import shrink_or_grow
 
 #: Smallest and largest blur (sigma) as shares of the frame's height. A blurred background is there to hide the room: of
@@ -47,6 +48,14 @@ _OF_FRAME = _LEVELS**2
 _OF_PERSON = _LEVELS * (1 - _LEVELS**2)
 _OF_ROOM = _LEVELS**2 * (1 - _LEVELS)
 _OF_BACKGROUND = 1 - _LEVELS
+# Brightness of a pixel, 0 to 1: weights of its channels in the order of the planes, and an offset.
+_OF_RGB, _OF_LIMITED_Y = np.array([0.299, 0.587, 0.114, 0]) / 255, np.array([1, 0, 0, -16]) / 219
+_LUMA = {
+    PixelFormat.RGB24: _OF_RGB.astype(np.float32),
+    PixelFormat.BGR24: _OF_RGB[[2, 1, 0, 3]].astype(np.float32),
+    PixelFormat.I420: _OF_LIMITED_Y.astype(np.float32),
+    PixelFormat.NV12: _OF_LIMITED_Y.astype(np.float32),
+}
 # To the fourth power: a soft pixel's color is the other's in part, and counts little.
 _PERSON_WEIGHT, _ROOM_WEIGHT = _LEVELS**4, (1 - _LEVELS) ** 4
 
@@ -69,16 +78,17 @@ def sharpen_alpha(alpha8: Alpha8, softness_percent: int) -> Alpha8:
     return cv.look_up_levels(alpha8, np.rint(table * 255).astype(np.uint8))
 
 
-def compose_frame(frame: RawFrame, alpha8: Alpha8, background: RawFrame | Blur) -> RawFrame:
+def compose_frame(frame: RawFrame, alpha8: Alpha8, background: RawFrame | Blur, light_wrap: float = 0.0) -> RawFrame:
     """The person of a raw frame before a background, in the frame's own format and range.
 
     Args:
         frame: any raw format.
         alpha8: (H, W) uint8, 0 background to 255 person.
         background: a picture of the frame's size, format and color (`from_rgb`), or the frame's own room blurred.
+        light_wrap: how much of the new background's light, and of nothing else, falls on the person's edge, 0 to 1.
 
     Returns new planes: exactly the frame's where alpha is 255, exactly the background's where it is 0 (chroma: where
-    all of its pixels are).
+    all of its pixels are); with ``light_wrap`` the former holds away from the edge only.
 
     Raises:
         ValueError: sizes, formats or colors differ.
@@ -94,6 +104,7 @@ def compose_frame(frame: RawFrame, alpha8: Alpha8, background: RawFrame | Blur) 
     behind, fine_room, fine_person = room, _twice(room), _twice(person)
     if isinstance(background, Blur) and background.ratio != BLUR_RATIO:
         behind = small.room(background.ratio)
+    wrap = _LightWrap.of(frame, small, background if isinstance(background, RawFrame) else behind, light_wrap)
     planes: list[NDArray[np.uint8]] = []
     first = 0
     for index, plane in enumerate(frame.planes):
@@ -101,6 +112,8 @@ def compose_frame(frame: RawFrame, alpha8: Alpha8, background: RawFrame | Blur) 
         first = channels.stop
         out = _grown(behind, channels, plane) if isinstance(background, Blur) else background.planes[index].copy()
         _mix_into(out, plane, alphas.for_plane(plane), fine_person, fine_room, channels)
+        if wrap is not None:
+            wrap.fall_on(out, alphas.for_plane(plane), channels)
         planes.append(out)
     return RawFrame(frame.size, frame.pixel_format, tuple(planes), frame.color)
 
@@ -130,6 +143,7 @@ class _Small:
 
     colors: NDArray[np.uint8]
     """(h, w, 3), the channels in the order of the frame's planes."""
+    alpha8: Alpha8
     person_weight: Field
     room_weight: Field
 
@@ -138,12 +152,12 @@ class _Small:
         """Shrunk by a whole number, which OpenCV averages fastest, and from the halved planes where there are some."""
         factor = max(1, math.floor(frame.size.height / _SMALL_HEIGHT_PX))
         size = Size(max(1, frame.size.width // factor), max(1, frame.size.height // factor))
-        shrunk = [shrink_or_grow(plane, size) for plane in frame.planes]
         alpha = shrink_or_grow(alphas.half if factor > 1 else alphas.full, size)
         # A pixel here that touches the person holds its color: without the widening, it would glow into the room.
         around = cv.dilate(alpha, 3)
         return cls(
-            shrunk[0] if len(shrunk) == 1 else cv.merge(*shrunk),
+            _shrink_planes(frame, size),
+            alpha,
             cv.look_up_levels_f32(alpha, _PERSON_WEIGHT),
             cv.look_up_levels_f32(around, _ROOM_WEIGHT),
         )
@@ -168,6 +182,35 @@ class _Small:
             weighted = cv.resize_area_f32(weighted, Size(max(1, round(width / factor)), max(1, round(height / factor))))
             sigma_px /= factor
         return cv.divided_by_last(cv.gauss_f32(weighted, sigma_px), _TINY, everywhere)
+
+
+@dataclass(frozen=True, slots=True)
+class _LightWrap:
+    """Light of the new background on the person's edge."""
+
+    weights: NDArray[np.uint8]
+    """(h, w) on the small grid, 0 to 254."""
+    light: Picture
+    """(h', w', 3) uint8, the new background without detail."""
+
+    @classmethod
+    def of(
+        cls, frame: RawFrame, small: _Small, background: "RawFrame | Picture", strength: float
+    ) -> "_LightWrap | None":
+        """None without any; ``background`` is a picture of the frame's form, or a small blurred one."""
+        if strength == 0:
+            return None
+        if isinstance(background, RawFrame):
+            shrunk = _shrink_planes(background, Size.of(small.alpha8))
+            background = cv.gauss(shrunk, BLUR_RATIO * shrunk.shape[0])
+        return cls(light_weights(small.alpha8, background, _LUMA[frame.pixel_format], strength), _twice(background))
+
+    def fall_on(self, out: NDArray[np.uint8], alpha8: Alpha8, channels: slice) -> None:
+        """Mix the light into a finished plane, nowhere but on the person."""
+        edge = _Soft(cv.multiply_levels(cv.resize_linear(self.weights, Size.of(alpha8)), alpha8))
+        share = _LEVELS[edge.levels] if out.ndim == 2 else _LEVELS[edge.levels][:, None]
+        lit = edge.of(out).astype(np.float32)
+        edge.put(out, lit + share * (edge.of_smooth(self.light, channels) - lit))
 
 
 class _Alphas:
@@ -237,6 +280,12 @@ def _mix_into(
     mixed -= of_room * soft.of_smooth(room, channels)
     mixed += of_background * soft.of(out)
     soft.put(out, mixed)
+
+
+def _shrink_planes(frame: RawFrame, size: Size) -> NDArray[np.uint8]:
+    """(h, w, 3) uint8: all channels at one small size, in the order of the frame's planes."""
+    shrunk = [shrink_or_grow(plane, size) for plane in frame.planes]
+    return shrunk[0] if len(shrunk) == 1 else cv.merge(*shrunk)
 
 
 def _grown(small: Picture, channels: slice, plane: NDArray[np.uint8]) -> NDArray[np.uint8]:

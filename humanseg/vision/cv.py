@@ -218,6 +218,18 @@ def dilate(array: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", cv2.dilate(array, np.ones((side_px, side_px), np.uint8)))
 
 
+def dilate_disc_f32(array: NDArray[np.float32], radius_px: int) -> NDArray[np.float32]:
+    """Greatest value of each disc, all centers within ``radius_px``; (H, W) float32, nothing beyond the border."""
+    reach = np.arange(-radius_px, radius_px + 1) ** 2
+    disc = (reach[:, None] + reach <= radius_px**2).astype(np.uint8)
+    return cast("NDArray[np.float32]", cv2.dilate(array, disc))
+
+
+def multiply_levels(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``one * other / 255``, rounded; (H, W) uint8."""
+    return cast("NDArray[np.uint8]", cv2.multiply(one, other, scale=1 / 255))
+
+
 def threshold(array: NDArray[np.uint8], level: int) -> NDArray[np.uint8]:
     """255 where (H, W) uint8 is above ``level``, else 0."""
     return cast("NDArray[np.uint8]", cv2.threshold(array, level, 255, cv2.THRESH_BINARY)[1])

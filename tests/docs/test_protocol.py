@@ -14,7 +14,9 @@ import numpy as np
 from humanseg.planes import CUTOUT_BYTES
 from humanseg.stream import SegmentationStream
 from humanseg.video import VideoWriter, read_rgb
+from humanseg.vision.composite_edge import LARGEST_SPREAD_RATIO
 from humanseg.vision.composite_planes import LARGEST_BLUR_RATIO, LEAST_BLUR_RATIO
+from humanseg.vision.main_person import PATIENCE_FRAMES
 from service.compositing import IMAGES_LIMIT
 from support.models import write_red_model
 from support.server import ROOT, running_server
@@ -22,6 +24,7 @@ from support.timing import limit_s
 
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
 FLAT = " ".join(PAGE.split())
+NUMBERS = {9: "nine", 10: "ten"}
 CLIP = ROOT / "benchmarks" / "clips" / "demo_signing_640x360.mp4"
 
 
@@ -62,3 +65,6 @@ def test_the_limits_stated_hold() -> None:
     assert f"at most {IMAGES_LIMIT} in a stream" in FLAT
     assert f"where the padding is longer than {CUTOUT_BYTES - 1} bytes" in FLAT
     assert f"up to {CUTOUT_BYTES - 1} bytes a row" in " ".join((SegmentationStream.send.__doc__ or "").split())
+    assert f"`spread_percent` (0 to {100 * LARGEST_SPREAD_RATIO:g}, default 0)" in FLAT
+    assert f"gets it after {NUMBERS[PATIENCE_FRAMES]} frames in a row" in FLAT
+    assert f"nobody is shown for {NUMBERS[PATIENCE_FRAMES - 1]} frames" in FLAT

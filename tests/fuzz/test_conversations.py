@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from humanseg.frames import PACKED, PixelFormat, PlaneLayout, view_frame
 from humanseg.masks import MaskEncoding
-from humanseg.options import ColorMatrix, ColorRange, Estimates, FramePolicy, TemporalFusion
+from humanseg.options import ColorMatrix, ColorRange, Estimates, FramePolicy, People, TemporalFusion
 from humanseg.vision.composite_planes import Blur
 from humanseg.vision.orientation import Rotation
 from service.compositing import BackgroundImage, RequestedComposite, Transparent
@@ -47,6 +47,8 @@ COMPOSITES = st.builds(
     picture_format=st.sampled_from([None, *PixelFormat]),
     jpeg_quality=st.sampled_from([0, 0, 80, 101]),
     softness_percent=st.sampled_from([0, 0, 1, 2**32 - 1]),
+    spread_ratio=st.one_of(st.just(0.0), st.floats()),
+    light_wrap_percent=st.sampled_from([0, 0, 1, 2**32 - 1]),
 )
 SIDES = st.sampled_from([0, 1, 2, 3, 8, 4096, 4097, 2**32 - 1])
 #: Mostly planes that cannot be; of an I420 picture of 2x2 in 6 to 12 bytes some can.
@@ -75,6 +77,7 @@ CONFIGS = st.builds(
     policy=st.sampled_from([None, *FramePolicy]),
     label=st.text(max_size=70),
     estimates=st.sampled_from([None, *Estimates]),
+    people=st.sampled_from([None, *People]),
     frame_deadline_ns=st.one_of(st.none(), st.integers(-(2**63), 2**63)),
     composite=st.none() | COMPOSITES,
     layout=LAYOUTS,

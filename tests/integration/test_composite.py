@@ -131,6 +131,27 @@ async def test_the_config_comes_back_with_its_defaults(client: SegmentationClien
         assert stream.accepted.config.composite == Composite(
             ColorBackground(1, 2, 3), picture_format=PixelFormat.JPEG, jpeg_quality=85, edge_softness_percent=80
         )
+    async with client.stream(config(BlurBackground(), spread_percent=0.7, light_wrap_percent=40)) as stream:
+        accepted = stream.accepted.config.composite
+        assert accepted is not None
+        assert (accepted.spread_percent, accepted.light_wrap_percent) == (0.7, 40)
+
+
+async def test_a_spread_mask_shows_a_rim_and_light_falls_on_the_edge(client: SegmentationClient) -> None:
+    """On the wire: the rim is the real room's, as wide as asked for; the light is that of the new background."""
+    pictures = []
+    for options in ({}, {"spread_percent": 2.0}, {"light_wrap_percent": 100}):
+        wanted = config(ColorBackground(255, 255, 0), **options)
+        pictures.append(rgb_of(await one_picture(client, wanted, scene().tobytes())))
+    plain, spread, lit = pictures
+    changed = np.abs(spread.astype(int) - plain).max(axis=2) > 60
+    assert changed.any()
+    assert off_by(spread, WELL_OUTSIDE, (255, 255, 0)) <= 1
+    # A white person in yellow light: less blue.
+    assert (lit[..., 2].astype(int) < plain[..., 2].astype(int) - 60).any()
+    assert (lit[..., 2] <= plain[..., 2]).all()
+    assert np.abs(lit[..., :2].astype(int) - plain[..., :2]).max() <= 40
+    assert off_by(lit, WELL_INSIDE, PERSON) <= 4
 
 
 async def test_a_blurred_room_without_the_person_in_it(client: SegmentationClient) -> None:
@@ -238,6 +259,19 @@ BAD: list[tuple[SessionConfig, str, str]] = [
         config(BlurBackground(), picture_format=PixelFormat.JPEG, jpeg_quality=101),
         "config.composite.jpeg_quality",
         "101 is out of range",
+    ),
+    (
+        config(BlurBackground(), spread_percent=2.1),
+        "config.composite.spread_percent",
+        "2.1 is out of range, allowed are 0 to 2 % of the height",
+    ),
+    (config(BlurBackground(), spread_percent=float("nan")), "config.composite.spread_percent", "nan is out of range"),
+    (config(BlurBackground(), spread_percent=-1.0), "config.composite.spread_percent", "-1 is out of range"),
+    (config(BlurBackground(), light_wrap_percent=101), "config.composite.light_wrap_percent", "101 is out of range"),
+    (
+        config(TransparentBackground(), light_wrap_percent=1),
+        "config.composite.light_wrap_percent",
+        "1 with a transparent background, which gives no light",
     ),
     (
         config(BlurBackground(), edge_softness_percent=101),

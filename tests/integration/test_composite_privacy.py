@@ -142,6 +142,40 @@ async def test_on_the_first_frames(client: SegmentationClient, background: objec
     assert_no_room(answers)
 
 
+@pytest.mark.parametrize("background", BACKGROUNDS, ids=lambda one: type(one).__name__)
+async def test_of_a_spread_mask_beyond_its_rim(client: SegmentationClient, background: object) -> None:
+    """The rim shows the room, as its option says; nothing beyond it does, and light is not the room's."""
+    wrap = 0 if isinstance(background, TransparentBackground) else 100
+    composite = Composite(background, spread_percent=2.0, light_wrap_percent=wrap)  # type: ignore[arg-type]
+    config = SessionConfig(SIZE, model="medium", composite=composite)
+    async with client.stream(config) as stream:
+        await send_all(stream, [loud(index) for index in range(5)], pause_s=0.05)
+        answers = await rest_of(stream)
+    assert isinstance(answers[0], PictureAnswer)
+    assert_no_room(answers)
+    if isinstance(background, ColorBackground):
+        left = 40 + 6 * (answers[0].frame_id - 1)
+        # 2 % of the height are four pixels, and the mask's soft edge a pixel of the network's input, which is two.
+        rim_px = 4 + 6
+        beyond = np.ones(SIZE.shape, bool)
+        beyond[60 - rim_px : 150 + rim_px, left - rim_px : left + 90 + rim_px] = False
+        assert (answers[0].array[beyond] == 90).all()
+        assert (answers[0].array[58:60, left : left + 90] != 90).any(), "there is a rim"
+
+
+async def test_light_of_a_dark_background_is_none(client: SegmentationClient) -> None:
+    """Whatever the room is like: what falls on the person is the new background's light."""
+    data = []
+    for wrap in (0, 100):
+        composite = Composite(ColorBackground(0, 0, 0), light_wrap_percent=wrap)
+        async with client.stream(SessionConfig(SIZE, model="medium", composite=composite)) as stream:
+            await send_all(stream, [loud(0)])
+            (answer,) = await rest_of(stream)
+        assert isinstance(answer, PictureAnswer)
+        data.append(bytes(answer.data))
+    assert data[0] == data[1]
+
+
 async def test_of_a_frame_without_anybody(client: SegmentationClient) -> None:
     for background in BACKGROUNDS:
         async with client.stream(composite_of(background)) as stream:
