@@ -55,7 +55,7 @@ RUN sh install.sh "${GPU_EXTRAS}"
 COPY humanseg /app/humanseg
 COPY engines /app/engines
 COPY service /app/service
-RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app
+RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app && mkdir /plans
 
 FROM ${GPU_BASE} AS gpu
 LABEL org.opencontainers.image.title="humanseg" \
@@ -63,6 +63,8 @@ LABEL org.opencontainers.image.title="humanseg" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=gpu-build /opt/venv /opt/venv
 COPY --from=gpu-build /app /app
+# Built engines. A new named volume takes over the owner of what it covers.
+COPY --from=gpu-build --chown=10001:10001 /plans /plans
 # NVIDIA_*: what NVIDIA's container runtime puts into a container whose base does not ask for it.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -110,7 +110,14 @@ def test_what_runs_is_copied_and_nothing_is_installed_into_it(stage: str) -> Non
     """No compiler and no pip: whatever needs them is done in the stage before."""
     assert instructions(stage, "RUN") == []
     source = {"runtime": "build", "gpu": "gpu-build"}[stage]
-    assert instructions(stage, "COPY") == [f"--from={source} {folder} {folder}" for folder in ("/opt/venv", "/app")]
+    copies = [line for line in instructions(stage, "COPY") if "/plans" not in line]
+    assert copies == [f"--from={source} {folder} {folder}" for folder in ("/opt/venv", "/app")]
+
+
+def test_the_folder_of_built_engines_is_the_users_own() -> None:
+    (user,) = instructions("gpu", "USER")
+    plans = environment("gpu")["HUMANSEG_PLANS"]
+    assert f"--from=gpu-build --chown={user} {plans} {plans}" in instructions("gpu", "COPY")
 
 
 def test_the_image_for_gpus_differs_in_its_engine_alone() -> None:
