@@ -107,7 +107,7 @@ $(ENVOY_HOME)/installed:
 	@touch "$@"
 
 envoy-check: .venv/dev.stamp $(ENVOY_HOME)/installed  ## two replicas behind a real Envoy: one drains under load, one is killed
-	ENVOY_HOME="$(ENVOY_HOME)" $(BIN)/python -m pytest tests/balancing/test_envoy.py -m "slow or not slow"
+	ENVOY_HOME="$(ENVOY_HOME)" $(BIN)/python -m pytest tests/balancing/test_envoy.py tests/docs/test_balancing.py -m "slow or not slow"
 
 format: .venv/dev.stamp  ## put the code into form
 	$(BIN)/ruff format .

@@ -122,6 +122,22 @@ async def test_a_stream_whose_replica_is_killed_ends_with_a_clear_status(pair: P
             assert isinstance(await anext(stream), MaskAnswer)
 
 
+async def test_streams_go_on_while_envoy_itself_drains_and_break_when_it_stops(pair: Pair) -> None:
+    picture = np.zeros((*SIZE.shape, 3), np.uint8)
+    async with (
+        asyncio.timeout(limit_s(60)),
+        SegmentationClient(pair.envoy.target) as client,
+        client.stream(CONFIG) as stream,
+    ):
+        pair.envoy.drain()
+        for _ in range(10):
+            await stream.send(picture)
+            assert isinstance(await anext(stream), MaskAnswer)
+        pair.envoy.process.terminate()
+        with pytest.raises(ServerUnavailableError):
+            await anext(stream)
+
+
 async def test_the_largest_frames_pass(pair: Pair) -> None:
     size = Size(1920, 1088)
     pictures = [np.full((*size.shape, 3), level, np.uint8) for level in (0, 100, 200)]

@@ -43,7 +43,7 @@ class RunningEnvoy:
 
     target: str
     admin: str
-    log_file: Path
+    process: "subprocess.Popen[bytes]"
 
     def clusters(self) -> list[dict[str, Any]]:
         """What it knows of each replica."""
@@ -69,6 +69,12 @@ class RunningEnvoy:
         """A counter or gauge of the replicas' cluster."""
         (found,) = self.ask(f"/stats?format=json&filter=^cluster.humanseg.{name}$")["stats"]
         return int(found["value"])
+
+    def drain(self) -> None:
+        """As before the proxy itself is replaced."""
+        order = urllib.request.Request(f"http://{self.admin}/drain_listeners?graceful", method="POST")
+        with urllib.request.urlopen(order, timeout=limit_s(10)) as answer:
+            assert answer.status == 200
 
     def ask(self, path: str) -> dict[str, Any]:
         """Of the admin port."""
@@ -110,11 +116,11 @@ def running_envoy(*ports: int) -> Iterator[RunningEnvoy]:
                 assert process.poll() is None, log_file.read_text()[-4000:]
                 assert time.monotonic() < deadline, log_file.read_text()[-4000:]
                 time.sleep(0.05)
-            envoy = RunningEnvoy("", admin.read_text(), log_file)
+            envoy = RunningEnvoy("", admin.read_text(), process)
             envoy.wait_for_healthy(*ports)
             (listener,) = envoy.ask("/listeners?format=json")["listener_statuses"]
             port = listener["local_address"]["socket_address"]["port_value"]
-            yield RunningEnvoy(f"127.0.0.1:{port}", envoy.admin, log_file)
+            yield RunningEnvoy(f"127.0.0.1:{port}", envoy.admin, process)
         finally:
             process.terminate()
             try:
