@@ -120,7 +120,8 @@ def built_image(name: str, *flags: str) -> Iterator[Image]:
     try:
         yield Image(name)
     finally:
-        buildah("rmi", name)
+        # By force: where the last stage adds nothing, buildah 1.28 leaves its working container behind.
+        buildah("rmi", "--force", name)
 
 
 @dataclass
