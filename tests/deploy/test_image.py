@@ -131,6 +131,11 @@ def test_the_image_for_gpus_differs_in_its_engine_alone() -> None:
     assert load_settings([], {name: value for name, value in gpu.items() if name.startswith("HUMANSEG_")})
 
 
+@pytest.mark.parametrize("stage", ["runtime", "gpu"])
+def test_nothing_is_told_to_the_maker_of_the_engine(stage: str) -> None:
+    assert environment(stage)["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def extras(*names: str) -> set[str]:
     """Names of the packages that some extras of pyproject.toml ask for, those of extras within them included."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -201,3 +206,9 @@ def test_the_copied_folders_alone_serve_are_healthy_and_write_nothing(models_fol
     assert unhealthy.returncode == 1
     assert f"the server on {server.target} is UNAVAILABLE" in unhealthy.stderr
     assert sorted(app.rglob("*")) == before
+
+
+def test_every_build_argument_named_in_the_docs_exists() -> None:
+    page = (ROOT / "docs" / "image.md").read_text()
+    named = set(re.findall(r"--build-arg (\w+)=", page)) | set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE))
+    assert named == set(re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE))
