@@ -242,7 +242,7 @@ class Segmented:
 
 
 def read_answer(message: pb.StreamSegmentResponse, region: "ClientRegion | None" = None) -> Answer | ResumePoint | None:
-    """The message as an object; None for a kind that this release does not know. Shared masks lie in ``region``.
+    """The message as an object; None for a kind that this release does not know. What is shared lies in ``region``.
 
     Raises:
         ValueError: the bytes are not a whole mask of the declared size (`MaskError`), or a choice that this release
@@ -296,7 +296,7 @@ def _read_result(
 ) -> MaskAnswer | PictureAnswer | Estimated | Dropped:
     times = _read_times(message.times)
     if message.outcome == pb.FRAME_OUTCOME_PICTURE:
-        return _read_picture(message, times)
+        return _read_picture(message, times, region)
     if message.outcome not in (pb.FRAME_OUTCOME_MASK, pb.FRAME_OUTCOME_ESTIMATE):
         reason = _member(DropReason, pb.DropReason.DESCRIPTOR, message.drop_reason)
         return Dropped(message.frame_id, message.capture_time_us, reason, message.drop_detail, times)
@@ -310,9 +310,10 @@ def _read_result(
     return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times, message.degrade_level)
 
 
-def _read_picture(message: pb.FrameResult, times: StageTimes) -> PictureAnswer:
+def _read_picture(message: pb.FrameResult, times: StageTimes, region: "ClientRegion | None") -> PictureAnswer:
     pixel_format = PIXEL_FORMAT.choice(message.picture_format)
-    size, data = Size(message.picture_width, message.picture_height), message.picture
+    size = Size(message.picture_width, message.picture_height)
+    data = message.picture if region is None else region.picture_of(message)
     if pixel_format is None or not (pixel_format.compressed or len(data) == frame_bytes(pixel_format, size)):
         raise ValueError(f"picture of {len(data)} bytes is none of format {message.picture_format} and {size}")
     reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import simplejpeg
 
-from humanseg.frames import PixelFormat, RawFrame, pack_planes, view_frame
+from humanseg.frames import PixelFormat, RawFrame, pack_planes
 from humanseg.vision import cv
 from humanseg.vision.arrays import Alpha8, Picture, Size
 from humanseg.vision.composite import BLUR_RATIO, cover, solid
@@ -118,19 +118,6 @@ class CompositePlan:
                 raise TypeError(f"{self.background} covers nothing")
             kept.form, kept.frame = form, from_rgb(picture_rgb, frame.pixel_format)
         return kept.frame
-
-
-def source_frame(
-    picture: bytes | memoryview, pixel_format: PixelFormat, size: Size, decoded_rgb: Picture | None
-) -> RawFrame:
-    """The frame to cut people out of: the raw bytes as they came, or what a file was decoded to.
-
-    Raises:
-        FrameError: the number of bytes does not fit.
-    """
-    if decoded_rgb is not None:
-        return RawFrame(size, PixelFormat.RGB24, (decoded_rgb,))
-    return view_frame(picture, pixel_format, size)
 
 
 def check_composite(

@@ -268,8 +268,9 @@ def _fill_result(
     result.degrade_level = level
     result.reset = _STATE_RESET.number(mask.reset)
     if mask.shared is not None:
+        span = result.shared_mask if mask.picture_format is None else result.shared_picture
         # Offset 0 stays unset: it is what a reader takes it for.
-        result.shared_mask.slot, result.shared_mask.length_bytes = mask.shared.slot, mask.shared.length_bytes
+        span.slot, span.length_bytes = mask.shared.slot, mask.shared.length_bytes
     _fill_times(result.times, clock)
 
 

@@ -1,4 +1,4 @@
-"""A region of shared memory while a stream has it open: pictures out of it, masks into it, by ``pread`` and ``pwrite``.
+"""A region of shared memory while a stream has it open: pictures out, answers in, by ``pread`` and ``pwrite``.
 
 Never mapped: a client that makes the region smaller costs itself a frame, not the server its life (SIGBUS), and a
 picture cannot change between the check of its header and its decoding. What the copy costs stands in docs/design.md.
@@ -12,7 +12,7 @@ from humanseg.shared_memory import RegionLayout, Span, read_whole, write_whole
 
 
 class SharedMemoryError(Exception):
-    """A frame's bytes cannot be read from its slot, or its mask not be written; the text says why."""
+    """A frame's bytes cannot be read from its slot, or its answer not be written; the text says why."""
 
 
 class Region:
@@ -43,15 +43,15 @@ class Region:
                 raise SharedMemoryError(f"picture cannot be read: {error}") from None
         return view
 
-    def write_mask(self, slot: int, mask: bytes | memoryview) -> Span:
-        """Write a mask into its slot.
+    def write_answer(self, slot: int, payload: bytes | memoryview, what: str) -> Span:
+        """Write a frame's mask or finished picture into its mask slot; ``what`` it is, for the complaint.
 
         Raises:
             SharedMemoryError: it does not fit, or the region has become too small.
         """
-        span = Span(slot, 0, len(mask))
+        span = Span(slot, 0, len(payload))
         if complaint := self.layout.masks.span_complaint(span):
-            raise SharedMemoryError(f"mask of {len(mask)} bytes does not fit: {complaint}; make mask slots larger")
+            raise SharedMemoryError(f"{what} of {len(payload)} bytes does not fit: {complaint}; make mask slots larger")
         position = self.layout.masks.position(span)
         with self._lock:
             self._require_open()
@@ -59,12 +59,12 @@ class Region:
                 # A write behind the end would make the region larger again. The client that shrinks it just now still
                 # can: by that it gets back no more than what it had registered.
                 size_bytes = os.fstat(self._descriptor).st_size
-                if size_bytes < position + len(mask):
+                if size_bytes < position + len(payload):
                     text = f"the region has {size_bytes} bytes, {self.layout.size_bytes} were registered"
-                    raise SharedMemoryError(f"mask cannot be written: {text}; never make it smaller")
-                write_whole(self._descriptor, mask, position)
+                    raise SharedMemoryError(f"{what} cannot be written: {text}; never make it smaller")
+                write_whole(self._descriptor, payload, position)
             except OSError as error:
-                raise SharedMemoryError(f"mask cannot be written: {error.strerror}") from None
+                raise SharedMemoryError(f"{what} cannot be written: {error.strerror}") from None
         return span
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class SharedPicture:
-    """A picture in a slot, not read yet, and the slot for its mask. ``len`` is its bytes, as of one in a message."""
+    """A picture in a slot, not read yet, and the slot for its answer. ``len`` is its bytes, as of one in a message."""
 
     region: Region
     span: Span
@@ -95,5 +95,9 @@ class SharedPicture:
         return self.region.read(self.span)
 
     def write_mask(self, mask: bytes | memoryview) -> Span:
-        """See `Region.write_mask`."""
-        return self.region.write_mask(self.mask_slot, mask)
+        """See `Region.write_answer`."""
+        return self.region.write_answer(self.mask_slot, mask, "mask")
+
+    def write_picture(self, picture: bytes) -> Span:
+        """See `Region.write_answer`."""
+        return self.region.write_answer(self.mask_slot, picture, "picture")

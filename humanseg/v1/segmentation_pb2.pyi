@@ -385,7 +385,7 @@ class _DropReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DropReason.
     """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
     DROP_REASON_BAD_SHARED_MEMORY: _DropReason.ValueType  # 50
     """What the frame says of the shared region does not hold: no region, a slot that does not exist or is in use, bytes
-    behind the end of a slot, a region that became too small, a mask that does not fit its slot.
+    behind the end of a slot, a region that became too small, a mask or finished picture that does not fit its slot.
     """
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
@@ -409,7 +409,7 @@ DROP_REASON_LATE: DropReason.ValueType  # 20
 """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
 DROP_REASON_BAD_SHARED_MEMORY: DropReason.ValueType  # 50
 """What the frame says of the shared region does not hold: no region, a slot that does not exist or is in use, bytes
-behind the end of a slot, a region that became too small, a mask that does not fit its slot.
+behind the end of a slot, a region that became too small, a mask or finished picture that does not fit its slot.
 """
 
 class _NoticeReason:
@@ -739,8 +739,8 @@ class SharedRing(message.Message):
 
 @typing.final
 class SharedMemory(message.Message):
-    """Memory that client and server share, for clients on the server's own host: pictures and masks go through it instead of
-    the messages. Where the server's operator allows it only, and over a loopback connection or a unix socket; else, and
+    """Memory that client and server share, for clients on the server's own host: pictures, masks and finished pictures go
+    through it instead of the messages. Where the server's operator allows it only, and over a loopback connection or a unix socket; else, and
     where the region's owner or mode is not as docs/protocol.md asks, the stream ends with FAILED_PRECONDITION
     (SHARED_MEMORY_REFUSED).
 
@@ -768,7 +768,7 @@ class SharedMemory(message.Message):
 
     @builtins.property
     def masks(self) -> SharedRing:
-        """Where masks are wanted. Must not overlap `pictures`."""
+        """Where masks, or finished pictures, are wanted. Must not overlap `pictures`."""
 
     def __init__(
         self,
@@ -892,8 +892,7 @@ class SessionConfig(message.Message):
     @builtins.property
     def composite(self) -> Composite:
         """Finished pictures instead of masks. Left out (default): masks. With it `mask_encoding`, `mask_width` and
-        `mask_height` must be left at their defaults, and `estimates`, DEGRADATION_MODEL_AND_RATE and `shared_memory` not
-        asked for.
+        `mask_height` must be left at their defaults, and `estimates` and DEGRADATION_MODEL_AND_RATE not asked for.
         """
 
     @builtins.property
@@ -967,7 +966,7 @@ class Frame(message.Message):
     mirrored: builtins.bool
     """Whether this frame is mirrored; left out: as the config says."""
     mask_slot: builtins.int
-    """With `shared_picture`: the number of the slot for the mask."""
+    """With `shared_picture`: the number of the slot for the mask, or for the finished picture."""
     @builtins.property
     def shared_picture(self) -> SharedSpan:
         """Where the picture lies in `SessionConfig.shared_memory`, instead of `picture`. The picture slot and the mask slot
@@ -1245,6 +1244,7 @@ class FrameResult(message.Message):
     PICTURE_WIDTH_FIELD_NUMBER: builtins.int
     PICTURE_HEIGHT_FIELD_NUMBER: builtins.int
     SHARED_MASK_FIELD_NUMBER: builtins.int
+    SHARED_PICTURE_FIELD_NUMBER: builtins.int
     frame_id: builtins.int
     """The frame's own id."""
     capture_time_us: builtins.int
@@ -1270,8 +1270,8 @@ class FrameResult(message.Message):
     degrade_level: builtins.int
     """By how many steps the stream is served below what it asked for (see `Degradation`); 0: as asked for, or dropped."""
     picture: builtins.bytes
-    """With PICTURE: the people before the new background, turned and mirrored as the frame was sent. `mask` and what
-    belongs to it are empty.
+    """With PICTURE: the people before the new background, turned and mirrored as the frame was sent; empty where it is in
+    `shared_picture`. `mask` and what belongs to it are empty.
     """
     picture_format: PixelFormat.ValueType
     """Format of `picture`, as `Composite.picture_format` says; unspecified if there is none."""
@@ -1285,7 +1285,11 @@ class FrameResult(message.Message):
 
     @builtins.property
     def shared_mask(self) -> SharedSpan:
-        """Where the mask of a frame with `shared_picture` lies, instead of in `mask`."""
+        """Where the mask of a frame with `Frame.shared_picture` lies, instead of in `mask`."""
+
+    @builtins.property
+    def shared_picture(self) -> SharedSpan:
+        """Where the finished picture of a frame with `Frame.shared_picture` lies, instead of in `picture`: in its `mask_slot`."""
 
     def __init__(
         self,
@@ -1307,10 +1311,11 @@ class FrameResult(message.Message):
         picture_width: builtins.int = ...,
         picture_height: builtins.int = ...,
         shared_mask: SharedSpan | None = ...,
+        shared_picture: SharedSpan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["shared_mask", b"shared_mask", "times", b"times"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["shared_mask", b"shared_mask", "shared_picture", b"shared_picture", "times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "reset", b"reset", "shared_mask", b"shared_mask", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "reset", b"reset", "shared_mask", b"shared_mask", "shared_picture", b"shared_picture", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
