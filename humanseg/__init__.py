@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from humanseg.options import Degradation, Estimates, FramePolicy, TemporalFusion
     from humanseg.session_config import SessionConfig
     from humanseg.shared_memory import SharedMemory
+    from humanseg.stills import Composed
     from humanseg.stream import SegmentationStream
     from humanseg.vision.arrays import Size
     from humanseg.vision.orientation import Rotation
@@ -101,6 +102,7 @@ _MODULES = {
     "humanseg.options": ("Degradation", "Estimates", "FramePolicy", "TemporalFusion"),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.shared_memory": ("SharedMemory",),
+    "humanseg.stills": ("Composed",),
     "humanseg.stream": ("SegmentationStream",),
     "humanseg.vision.arrays": ("Size",),
     "humanseg.vision.orientation": ("Rotation",),
@@ -118,6 +120,7 @@ __all__ = [
     "ClientOptions",
     "ClientTooSlowError",
     "ColorBackground",
+    "Composed",
     "Composite",
     "DeadlineError",
     "Degradation",

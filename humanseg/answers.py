@@ -268,7 +268,7 @@ def read_accepted(message: pb.AcceptedConfig) -> Accepted:
     """The server's answer to a config."""
     return Accepted(
         config=SessionConfig.from_message(message.config),
-        model=_read_model(message.model),
+        model=read_model(message.model),
         limits=_read_limits(message.limits),
         resets=tuple(_member(StateReset, pb.StateReset.DESCRIPTOR, number) for number in message.resets),
         resume=_member(ResumeOutcome, pb.ResumeOutcome.DESCRIPTOR, message.resume) if message.resume else None,
@@ -277,7 +277,7 @@ def read_accepted(message: pb.AcceptedConfig) -> Accepted:
 
 def read_model_list(message: pb.ListModelsResponse) -> ModelList:
     """The models and limits of a server."""
-    return ModelList(tuple(_read_model(model) for model in message.models), _read_limits(message.limits))
+    return ModelList(tuple(read_model(model) for model in message.models), _read_limits(message.limits))
 
 
 def read_segmented(message: pb.SegmentResponse) -> Segmented:
@@ -288,13 +288,13 @@ def read_segmented(message: pb.SegmentResponse) -> Segmented:
     """
     encoding = MASK_ENCODING.choice(message.mask_encoding) or MaskEncoding.ALPHA8
     alpha8 = decode_mask(message.mask, encoding, Size(message.mask_width, message.mask_height))
-    return Segmented(alpha8, _read_model(message.model), _read_times(message.times))
+    return Segmented(alpha8, read_model(message.model), read_times(message.times))
 
 
 def _read_result(
     message: pb.FrameResult, region: "ClientRegion | None"
 ) -> MaskAnswer | PictureAnswer | Estimated | Dropped:
-    times = _read_times(message.times)
+    times = read_times(message.times)
     if message.outcome == pb.FRAME_OUTCOME_PICTURE:
         return _read_picture(message, times, region)
     if message.outcome not in (pb.FRAME_OUTCOME_MASK, pb.FRAME_OUTCOME_ESTIMATE):
@@ -322,7 +322,8 @@ def _read_picture(message: pb.FrameResult, times: StageTimes, region: "ClientReg
     )
 
 
-def _read_times(message: pb.StageTimes) -> StageTimes:
+def read_times(message: pb.StageTimes) -> StageTimes:
+    """Where the time went."""
     return StageTimes(
         wait_us=message.wait_us,
         decode_us=message.decode_us,
@@ -336,7 +337,8 @@ def _read_times(message: pb.StageTimes) -> StageTimes:
     )
 
 
-def _read_model(message: pb.ModelInfo) -> ModelInfo:
+def read_model(message: pb.ModelInfo) -> ModelInfo:
+    """A model as the server serves it."""
     network_size = Size(message.network_width, message.network_height)
     return ModelInfo(message.name, message.version, message.engine, network_size, message.is_default)
 

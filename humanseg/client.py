@@ -5,18 +5,18 @@ its own that is still under way.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
-import numpy as np
 from grpc import aio
 
 from humanseg.access import call_metadata
 from humanseg.answers import Limits, ModelList, ResumePoint, Segmented, read_model_list, read_segmented
+from humanseg.composite_config import Composite
 from humanseg.errors import (
     CallCancelledError,
     CallStatus,
@@ -26,11 +26,12 @@ from humanseg.errors import (
 from humanseg.frames import PixelFormat, TimedFrame, message_limit_bytes
 from humanseg.masks import MaskEncoding
 from humanseg.options import FramePolicy, TemporalFusion
-from humanseg.pictures import PictureLike, check_byte_limit, pack_picture
-from humanseg.proto_enums import MASK_ENCODING, PIXEL_FORMAT, ROTATION
+from humanseg.pictures import PictureLike
+from humanseg.proto_enums import MASK_ENCODING
 from humanseg.reconnect import AnyFrame, FrameSource, Patience, masks_of
 from humanseg.session_config import SessionConfig
 from humanseg.shared_memory import SharedMemory
+from humanseg.stills import Composed, ask_for_composite, check_still_bytes, read_composed, still_request
 from humanseg.stream import SegmentationStream, StreamLimits
 from humanseg.threads import run_to_end, this_task_is_cancelled
 from humanseg.v1 import segmentation_pb2 as pb
@@ -40,6 +41,8 @@ from humanseg.vision.orientation import Rotation
 
 if TYPE_CHECKING:
     from humanseg.v1.segmentation_pb2_grpc import SegmentationServiceAsyncStub
+
+Response = TypeVar("Response")
 
 _NOT_OPEN = "the client is not open; use `async with SegmentationClient(target) as client`"
 
@@ -159,31 +162,39 @@ class SegmentationClient:
         Raises:
             SegmentationError: the call failed, or the picture fits neither its format nor the server's limits.
         """
-        request = pb.SegmentRequest(
-            model=model,
-            rotation=ROTATION.number(rotation),
-            mask_encoding=MASK_ENCODING.number(mask_encoding),
-        )
-        if pixel_format is None and isinstance(picture, np.ndarray) and picture.ndim > 1:
-            pixel_format = PixelFormat.RGB24
-        packed = pack_picture(picture, pixel_format or PixelFormat.JPEG, size or Size(0, 0))
-        if self._limits is None:
-            await self.list_models()
-        if self._limits is not None:
-            check_byte_limit(packed.data, self._limits.max_frame_bytes)
-        request.picture = bytes(packed.data)
-        request.width, request.height = packed.size
-        if pixel_format is not None:
-            request.pixel_format = PIXEL_FORMAT.number(pixel_format)
+        request = still_request(picture, pixel_format, size, rotation, model)
+        request.mask_encoding = MASK_ENCODING.number(mask_encoding)
         if mask_size is not None:
             request.mask_width, request.mask_height = mask_size
-        timeout_s = self._options.timeout_s
-        response = await _finish(self._stub().Segment(request, timeout=timeout_s, metadata=self._metadata))
-        try:
-            return read_segmented(response)
-        except ValueError as error:
-            text = f"the server's answer cannot be read: {error}"
-            raise ServerFaultError(text, code=grpc.StatusCode.INTERNAL) from error
+        return await self._ask(request, read_segmented)
+
+    async def compose(
+        self,
+        picture: PictureLike,
+        composite: Composite,
+        *,
+        model: str = "",
+        pixel_format: PixelFormat | None = None,
+        size: Size | None = None,
+        rotation: Rotation = Rotation.DEG_0,
+    ) -> Composed:
+        """Put the people of one still picture before another background.
+
+        Args:
+            picture: as for `segment`; a JPEG comes back as viewers show it.
+            composite: what stands behind the people, an image with its file; and the format wanted, which is the
+                picture's own (PNG where the background is transparent) if left out, else JPEG or PNG.
+            model: as for `segment`, and so are the others.
+            pixel_format: of raw bytes, or of an array that is not RGB24.
+            size: of raw bytes.
+            rotation: by how much the picture must be turned clockwise to stand upright.
+
+        Raises:
+            SegmentationError: as `segment`; or the composite is not acceptable, or its image cannot be read.
+        """
+        request = still_request(picture, pixel_format, size, rotation, model)
+        ask_for_composite(request, composite)
+        return await self._ask(request, read_composed)
 
     def stream(
         self,
@@ -264,6 +275,20 @@ class SegmentationClient:
             async for pair in await stack.enter_async_context(aclosing(pairs)):
                 yield pair
 
+    async def _ask(self, request: pb.SegmentRequest, read: Callable[[pb.SegmentResponse], Response]) -> Response:
+        """The answer to a still picture, as ``read`` reads it."""
+        if self._limits is None:
+            await self.list_models()
+        if self._limits is not None:
+            check_still_bytes(request, self._limits.max_frame_bytes)
+        timeout_s = self._options.timeout_s
+        response = await _finish(self._stub().Segment(request, timeout=timeout_s, metadata=self._metadata))
+        try:
+            return read(response)
+        except ValueError as error:
+            text = f"the server's answer cannot be read: {error}"
+            raise ServerFaultError(text, code=grpc.StatusCode.INTERNAL) from error
+
     def _stub(self) -> "SegmentationServiceAsyncStub":
         if self._channel is None:
             raise RuntimeError(_NOT_OPEN)
@@ -281,9 +306,6 @@ class SegmentationClient:
         if self._credentials is None:
             return aio.insecure_channel(self._target, arguments)
         return aio.secure_channel(self._target, self._credentials, arguments)
-
-
-Response = TypeVar("Response")
 
 
 async def _finish(call: Awaitable[Response]) -> Response:

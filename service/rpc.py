@@ -41,6 +41,7 @@ from service.settings import Settings
 from service.shared_memory import RegionDesk
 from service.stages import StageClock
 from service.status import internal, to_status
+from service.still_composite import with_image
 from service.stream_protocol import (
     CallError,
     ConfigDefaults,
@@ -233,6 +234,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         task = converters.still_task(request, self._limits)
         model = check_model(request.model, self._catalog)
         clock.started()
+        task = await with_image(task, self._limits)
         try:
             mask = await self._dispatcher.segment(task, model, FusionMemory(), clock)
         except TooLargeError as error:

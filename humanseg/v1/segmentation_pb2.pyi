@@ -632,11 +632,12 @@ class Composite(message.Message):
     EDGE_SOFTNESS_PERCENT_FIELD_NUMBER: builtins.int
     image_id: builtins.str
     """`BackgroundImage.image_id` of an image sent earlier in this stream, scaled to cover the upright frame and cut to
-    it in the middle. An unknown one ends the stream with INVALID_ARGUMENT (CONFIG_INVALID).
+    it in the middle. An unknown one ends the stream with INVALID_ARGUMENT (CONFIG_INVALID). For Segment any name: the
+    image is `SegmentRequest.background_image`.
     """
     picture_format: PixelFormat.ValueType
     """Format of the pictures: the frames' own (default), in which range and layout stay as they came in, or JPEG. PNG for
-    `transparent`, and only for it.
+    `transparent`, and in a stream only for it; for Segment PNG is allowed with any background.
     """
     jpeg_quality: builtins.int
     """Quality of JPEG pictures, 1 to 100; 0 (default): 85. For JPEG only."""
@@ -1441,6 +1442,8 @@ class SegmentRequest(message.Message):
     MASK_ENCODING_FIELD_NUMBER: builtins.int
     MASK_WIDTH_FIELD_NUMBER: builtins.int
     MASK_HEIGHT_FIELD_NUMBER: builtins.int
+    COMPOSITE_FIELD_NUMBER: builtins.int
+    BACKGROUND_IMAGE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model, as in `SessionConfig.model`."""
     picture: builtins.bytes
@@ -1461,6 +1464,17 @@ class SegmentRequest(message.Message):
     """Width of the mask in pixels; 0: the picture's own. Give both sides or neither."""
     mask_height: builtins.int
     """Height of the mask in pixels; 0: the picture's own."""
+    background_image: builtins.bytes
+    """With `Composite.image_id`, and only with it: the image to put behind people, a JPEG or 8-bit PNG file as
+    `BackgroundImage.file`. Together with `picture` at most `Limits.max_frame_bytes`. One that cannot be read is refused
+    with PICTURE_INVALID.
+    """
+    @builtins.property
+    def composite(self) -> Composite:
+        """A finished picture instead of the mask, as in `SessionConfig.composite`. Left out (default): the mask. With it
+        `mask_encoding`, `mask_width` and `mask_height` must be left at their defaults.
+        """
+
     def __init__(
         self,
         *,
@@ -1473,16 +1487,18 @@ class SegmentRequest(message.Message):
         mask_encoding: MaskEncoding.ValueType = ...,
         mask_width: builtins.int = ...,
         mask_height: builtins.int = ...,
+        composite: Composite | None = ...,
+        background_image: builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["composite", b"composite"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "picture", b"picture", "pixel_format", b"pixel_format", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["background_image", b"background_image", "composite", b"composite", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "picture", b"picture", "pixel_format", b"pixel_format", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class SegmentResponse(message.Message):
-    """The mask of one still picture."""
+    """The mask of one still picture, or the finished picture made with it."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1492,14 +1508,28 @@ class SegmentResponse(message.Message):
     MASK_HEIGHT_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     TIMES_FIELD_NUMBER: builtins.int
+    PICTURE_FIELD_NUMBER: builtins.int
+    PICTURE_FORMAT_FIELD_NUMBER: builtins.int
+    PICTURE_WIDTH_FIELD_NUMBER: builtins.int
+    PICTURE_HEIGHT_FIELD_NUMBER: builtins.int
     mask: builtins.bytes
-    """The mask in `mask_encoding`."""
+    """The mask in `mask_encoding`; with `SegmentRequest.composite` it is empty, and so is all that belongs to it."""
     mask_encoding: MaskEncoding.ValueType
     """Encoding of `mask`."""
     mask_width: builtins.int
     """Width of the mask in pixels."""
     mask_height: builtins.int
     """Height of the mask in pixels."""
+    picture: builtins.bytes
+    """With `SegmentRequest.composite`: the people before the new background, lying as the picture was sent, or for a JPEG
+    with EXIF orientation as viewers show it.
+    """
+    picture_format: PixelFormat.ValueType
+    """Format of `picture`; unspecified if there is none."""
+    picture_width: builtins.int
+    """Width of `picture` in pixels; 0 if there is none."""
+    picture_height: builtins.int
+    """Height of `picture` in pixels; 0 if there is none."""
     @builtins.property
     def model(self) -> ModelInfo:
         """The model that made it."""
@@ -1517,10 +1547,14 @@ class SegmentResponse(message.Message):
         mask_height: builtins.int = ...,
         model: ModelInfo | None = ...,
         times: StageTimes | None = ...,
+        picture: builtins.bytes = ...,
+        picture_format: PixelFormat.ValueType = ...,
+        picture_width: builtins.int = ...,
+        picture_height: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["model", b"model", "times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
