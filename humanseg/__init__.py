@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     )
     from humanseg.session_config import SessionConfig
     from humanseg.shared_memory import SharedMemory
+    from humanseg.stills import Composed
     from humanseg.stream import SegmentationStream
     from humanseg.vision.arrays import Size
     from humanseg.vision.orientation import Rotation
@@ -114,6 +115,7 @@ _MODULES = {
     ),
     "humanseg.session_config": ("SessionConfig",),
     "humanseg.shared_memory": ("SharedMemory",),
+    "humanseg.stills": ("Composed",),
     "humanseg.stream": ("SegmentationStream",),
     "humanseg.vision.arrays": ("Size",),
     "humanseg.vision.orientation": ("Rotation",),
@@ -134,6 +136,7 @@ __all__ = [
     "ColorBackground",
     "ColorMatrix",
     "ColorRange",
+    "Composed",
     "Composite",
     "DeadlineError",
     "Degradation",

@@ -243,7 +243,7 @@ class Segmented:
 
 
 def read_answer(message: pb.StreamSegmentResponse, region: "ClientRegion | None" = None) -> Answer | ResumePoint | None:
-    """The message as an object; None for a kind that this release does not know. Shared masks lie in ``region``.
+    """The message as an object; None for a kind that this release does not know. What is shared lies in ``region``.
 
     Raises:
         ValueError: the bytes are not a whole mask of the declared size (`MaskError`), or a choice that this release
@@ -269,7 +269,7 @@ def read_accepted(message: pb.AcceptedConfig) -> Accepted:
     """The server's answer to a config."""
     return Accepted(
         config=SessionConfig.from_message(message.config),
-        model=_read_model(message.model),
+        model=read_model(message.model),
         limits=_read_limits(message.limits),
         resets=tuple(_member(StateReset, pb.StateReset.DESCRIPTOR, number) for number in message.resets),
         resume=_member(ResumeOutcome, pb.ResumeOutcome.DESCRIPTOR, message.resume) if message.resume else None,
@@ -278,7 +278,7 @@ def read_accepted(message: pb.AcceptedConfig) -> Accepted:
 
 def read_model_list(message: pb.ListModelsResponse) -> ModelList:
     """The models and limits of a server."""
-    return ModelList(tuple(_read_model(model) for model in message.models), _read_limits(message.limits))
+    return ModelList(tuple(read_model(model) for model in message.models), _read_limits(message.limits))
 
 
 def read_segmented(message: pb.SegmentResponse) -> Segmented:
@@ -289,15 +289,15 @@ def read_segmented(message: pb.SegmentResponse) -> Segmented:
     """
     encoding = MASK_ENCODING.choice(message.mask_encoding) or MaskEncoding.ALPHA8
     alpha8 = decode_mask(message.mask, encoding, Size(message.mask_width, message.mask_height))
-    return Segmented(alpha8, _read_model(message.model), _read_times(message.times))
+    return Segmented(alpha8, read_model(message.model), read_times(message.times))
 
 
 def _read_result(
     message: pb.FrameResult, region: "ClientRegion | None"
 ) -> MaskAnswer | PictureAnswer | Estimated | Dropped:
-    times = _read_times(message.times)
+    times = read_times(message.times)
     if message.outcome == pb.FRAME_OUTCOME_PICTURE:
-        return _read_picture(message, times)
+        return _read_picture(message, times, region)
     if message.outcome not in (pb.FRAME_OUTCOME_MASK, pb.FRAME_OUTCOME_ESTIMATE):
         reason = _member(DropReason, pb.DropReason.DESCRIPTOR, message.drop_reason)
         return Dropped(message.frame_id, message.capture_time_us, reason, message.drop_detail, times)
@@ -311,9 +311,10 @@ def _read_result(
     return MaskAnswer(message.frame_id, message.capture_time_us, alpha8, reset, times, message.degrade_level)
 
 
-def _read_picture(message: pb.FrameResult, times: StageTimes) -> PictureAnswer:
+def _read_picture(message: pb.FrameResult, times: StageTimes, region: "ClientRegion | None") -> PictureAnswer:
     pixel_format = PIXEL_FORMAT.choice(message.picture_format)
-    size, data = Size(message.picture_width, message.picture_height), message.picture
+    size = Size(message.picture_width, message.picture_height)
+    data = message.picture if region is None else region.picture_of(message)
     if pixel_format is None or not (pixel_format.compressed or len(data) == frame_bytes(pixel_format, size)):
         raise ValueError(f"picture of {len(data)} bytes is none of format {message.picture_format} and {size}")
     reset = _member(StateReset, pb.StateReset.DESCRIPTOR, message.reset) if message.reset else None
@@ -322,7 +323,8 @@ def _read_picture(message: pb.FrameResult, times: StageTimes) -> PictureAnswer:
     )
 
 
-def _read_times(message: pb.StageTimes) -> StageTimes:
+def read_times(message: pb.StageTimes) -> StageTimes:
+    """Where the time went."""
     return StageTimes(
         wait_us=message.wait_us,
         decode_us=message.decode_us,
@@ -336,7 +338,8 @@ def _read_times(message: pb.StageTimes) -> StageTimes:
     )
 
 
-def _read_model(message: pb.ModelInfo) -> ModelInfo:
+def read_model(message: pb.ModelInfo) -> ModelInfo:
+    """A model as the server serves it."""
     network_size = Size(message.network_width, message.network_height)
     return ModelInfo(message.name, message.version, message.engine, network_size, message.is_default)
 

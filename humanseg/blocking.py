@@ -13,6 +13,7 @@ import grpc
 
 from humanseg.answers import Accepted, Answer, Limits, ModelList, ResumePoint, Segmented
 from humanseg.client import ClientOptions, SegmentationClient
+from humanseg.composite_config import Composite
 from humanseg.frames import PixelFormat
 from humanseg.loop_thread import SHARED, LoopThread, require_no_loop_here
 from humanseg.masks import MaskEncoding
@@ -21,6 +22,7 @@ from humanseg.pictures import PictureLike
 from humanseg.reconnect import AnyFrame
 from humanseg.session_config import SessionConfig
 from humanseg.shared_memory import SharedMemory
+from humanseg.stills import Composed
 from humanseg.stream import SegmentationStream
 from humanseg.vision.arrays import Alpha8, Size
 from humanseg.vision.orientation import Rotation
@@ -120,6 +122,27 @@ class BlockingClient:
             people=people,
             color_matrix=color_matrix,
             color_range=color_range,
+        )
+
+    def compose(
+        self,
+        picture: PictureLike,
+        composite: Composite,
+        *,
+        model: str = "",
+        pixel_format: PixelFormat | None = None,
+        size: Size | None = None,
+        rotation: Rotation = Rotation.DEG_0,
+    ) -> Composed:
+        """See `SegmentationClient.compose`."""
+        return self.call(
+            self._client.compose,
+            picture,
+            composite,
+            model=model,
+            pixel_format=pixel_format,
+            size=size,
+            rotation=rotation,
         )
 
     def stream(

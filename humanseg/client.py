@@ -5,41 +5,34 @@ its own that is still under way.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
-import numpy as np
 from grpc import aio
 
 from humanseg.access import call_metadata
 from humanseg.answers import Limits, ModelList, ResumePoint, Segmented, read_model_list, read_segmented
 from humanseg.balancing import Balancing, channel_arguments, channel_target
+from humanseg.composite_config import Composite
 from humanseg.errors import (
     CallCancelledError,
     CallStatus,
     ServerFaultError,
     error_from_status,
 )
-from humanseg.frames import PixelFormat, RawFrame, TimedFrame, message_limit_bytes
+from humanseg.frames import PixelFormat, TimedFrame, message_limit_bytes
 from humanseg.masks import MaskEncoding
 from humanseg.options import ColorMatrix, ColorRange, FramePolicy, People, TemporalFusion
-from humanseg.pictures import PictureLike, check_byte_limit, check_color, pack_picture
-from humanseg.proto_enums import (
-    COLOR_MATRIX,
-    COLOR_RANGE,
-    MASK_ENCODING,
-    PEOPLE,
-    PIXEL_FORMAT,
-    ROTATION,
-    plane_messages,
-)
+from humanseg.pictures import PictureLike
+from humanseg.proto_enums import MASK_ENCODING, PEOPLE
 from humanseg.reconnect import AnyFrame, FrameSource, Patience, masks_of
 from humanseg.session_config import SessionConfig
 from humanseg.shared_memory import SharedMemory
+from humanseg.stills import Composed, ask_for_composite, check_still_bytes, read_composed, still_request
 from humanseg.stream import SegmentationStream, StreamLimits
 from humanseg.threads import run_to_end, this_task_is_cancelled
 from humanseg.v1 import segmentation_pb2 as pb
@@ -49,6 +42,8 @@ from humanseg.vision.orientation import Rotation
 
 if TYPE_CHECKING:
     from humanseg.v1.segmentation_pb2_grpc import SegmentationServiceAsyncStub
+
+Response = TypeVar("Response")
 
 _NOT_OPEN = "the client is not open; use `async with SegmentationClient(target) as client`"
 
@@ -176,40 +171,44 @@ class SegmentationClient:
         Raises:
             SegmentationError: the call failed, or the picture fits neither its format nor the server's limits.
         """
-        request = pb.SegmentRequest(
-            model=model,
-            rotation=ROTATION.number(rotation),
-            mask_encoding=MASK_ENCODING.number(mask_encoding),
-            people=PEOPLE.number(people),
-        )
-        if pixel_format is None and isinstance(picture, np.ndarray) and picture.ndim > 1:
-            pixel_format = PixelFormat.RGB24
-        if isinstance(picture, RawFrame):
-            pixel_format = pixel_format or picture.pixel_format
-            if picture.pixel_format.is_yuv:
-                color_matrix, color_range = color_matrix or picture.color.matrix, color_range or picture.color.range
-            check_color(picture, color_matrix, color_range)
         limits = self._limits or (await self.list_models()).limits
-        packed = pack_picture(
-            picture, pixel_format or PixelFormat.JPEG, size or Size(0, 0), room_bytes=limits.max_frame_bytes
+        request = still_request(
+            picture, pixel_format, size, rotation, model, color_matrix, color_range, room_bytes=limits.max_frame_bytes
         )
-        check_byte_limit(packed.data, limits.max_frame_bytes)
-        request.picture = bytes(packed.data)
-        request.width, request.height = packed.size
-        if pixel_format is not None:
-            request.pixel_format = PIXEL_FORMAT.number(pixel_format)
-        request.planes.extend(plane_messages(packed.layout))
-        request.color_matrix = COLOR_MATRIX.number(color_matrix)
-        request.color_range = COLOR_RANGE.number(color_range)
+        request.mask_encoding = MASK_ENCODING.number(mask_encoding)
+        request.people = PEOPLE.number(people)
         if mask_size is not None:
             request.mask_width, request.mask_height = mask_size
-        timeout_s = self._options.timeout_s
-        response = await _finish(self._stub().Segment(request, timeout=timeout_s, metadata=self._metadata))
-        try:
-            return read_segmented(response)
-        except ValueError as error:
-            text = f"the server's answer cannot be read: {error}"
-            raise ServerFaultError(text, code=grpc.StatusCode.INTERNAL) from error
+        return await self._ask(request, read_segmented)
+
+    async def compose(
+        self,
+        picture: PictureLike,
+        composite: Composite,
+        *,
+        model: str = "",
+        pixel_format: PixelFormat | None = None,
+        size: Size | None = None,
+        rotation: Rotation = Rotation.DEG_0,
+    ) -> Composed:
+        """Put the people of one still picture before another background.
+
+        Args:
+            picture: as for `segment`; a JPEG comes back as viewers show it.
+            composite: what stands behind the people, an image with its file; and the format wanted, which is the
+                picture's own (PNG where the background is transparent) if left out, else JPEG or PNG.
+            model: as for `segment`, and so are the others.
+            pixel_format: of raw bytes, or of an array that is not RGB24.
+            size: of raw bytes.
+            rotation: by how much the picture must be turned clockwise to stand upright.
+
+        Raises:
+            SegmentationError: as `segment`; or the composite is not acceptable, or its image cannot be read.
+        """
+        limits = self._limits or (await self.list_models()).limits
+        request = still_request(picture, pixel_format, size, rotation, model, room_bytes=limits.max_frame_bytes)
+        ask_for_composite(request, composite)
+        return await self._ask(request, read_composed)
 
     def stream(
         self,
@@ -290,6 +289,20 @@ class SegmentationClient:
             async for pair in await stack.enter_async_context(aclosing(pairs)):
                 yield pair
 
+    async def _ask(self, request: pb.SegmentRequest, read: Callable[[pb.SegmentResponse], Response]) -> Response:
+        """The answer to a still picture, as ``read`` reads it."""
+        if self._limits is None:
+            await self.list_models()
+        if self._limits is not None:
+            check_still_bytes(request, self._limits.max_frame_bytes)
+        timeout_s = self._options.timeout_s
+        response = await _finish(self._stub().Segment(request, timeout=timeout_s, metadata=self._metadata))
+        try:
+            return read(response)
+        except ValueError as error:
+            text = f"the server's answer cannot be read: {error}"
+            raise ServerFaultError(text, code=grpc.StatusCode.INTERNAL) from error
+
     def _stub(self) -> "SegmentationServiceAsyncStub":
         if self._channel is None:
             raise RuntimeError(_NOT_OPEN)
@@ -309,9 +322,6 @@ class SegmentationClient:
         if self._credentials is None:
             return aio.insecure_channel(target, arguments)
         return aio.secure_channel(target, self._credentials, arguments)
-
-
-Response = TypeVar("Response")
 
 
 async def _finish(call: Awaitable[Response]) -> Response:

@@ -1,4 +1,4 @@
-"""Pictures and masks through memory that client and server share, for a client on the server's own host.
+"""Pictures, masks and finished pictures through memory of client and server, for a client on the server's own host.
 
 Both sides read and write the region by ``pread`` and ``pwrite`` on its descriptor and never map it: a region that the
 other side makes smaller then gives a short read, where touching a mapping would kill the process (SIGBUS). What that
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import grpc
 
+from humanseg.composite_config import Composite, TransparentBackground
 from humanseg.errors import LimitExceededError
 from humanseg.frames import LARGEST_BYTES_PER_PX, PixelFormat, frame_bytes
 from humanseg.session_config import SessionConfig
@@ -35,6 +36,8 @@ TOKEN_BYTES = 32
 SLOTS_LIMIT = 64
 #: Slots begin on pages of their own, so that the two sides write to different ones.
 _PAGE_BYTES = 4096
+#: A PNG or JPEG of noise is larger than its pixels by some bytes a row.
+_FILE_SLACK_BYTES = LARGEST_BYTES_PER_PX * _PAGE_BYTES
 #: A region that nobody holds is somebody's remains only when it is older than this: its maker may be about to lock it.
 _STALE_AFTER_S = 60.0
 
@@ -181,10 +184,10 @@ class SharedMemory:
         """The region for a stream that begins with this config."""
         size = self.largest or config.size
         raw_format = PixelFormat.RGB24 if config.pixel_format.compressed else config.pixel_format
-        mask_px = max(size.area_px, (config.mask_size or size).area_px)
-        # A PNG or JPEG of noise is larger than its pixels by some bytes a row.
-        slack_bytes = LARGEST_BYTES_PER_PX * _PAGE_BYTES
-        return RegionLayout.plan(frame_bytes(raw_format, size) + slack_bytes, mask_px + slack_bytes, self.slots)
+        mask_bytes = max(size.area_px, (config.mask_size or size).area_px) + _FILE_SLACK_BYTES
+        if config.composite is not None:
+            mask_bytes = max(mask_bytes, _finished_bytes(config.composite, config.pixel_format, size))
+        return RegionLayout.plan(frame_bytes(raw_format, size) + _FILE_SLACK_BYTES, mask_bytes, self.slots)
 
 
 class ClientRegion:
@@ -241,6 +244,24 @@ class ClientRegion:
                 metadata={"slot_bytes": str(slot_bytes)},
             )
 
+    def require_room_for(self, config: SessionConfig) -> None:
+        """Refuse a config whose finished pictures may be larger than a mask slot.
+
+        Raises:
+            LimitExceededError: they may.
+        """
+        if config.composite is None:
+            return
+        needed = _finished_bytes(config.composite, config.pixel_format, config.size)
+        slot_bytes = self.layout.masks.slot_bytes
+        if needed > slot_bytes:
+            raise LimitExceededError(
+                f"finished pictures of up to {needed} bytes exceed the {slot_bytes} bytes of a mask slot; open the"
+                " stream with this composite, or give SharedMemory(largest=...)",
+                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+                metadata={"slot_bytes": str(slot_bytes)},
+            )
+
     def put(self, frame: pb.Frame, picture: bytes | memoryview) -> None:
         """Write a picture that fits into a free slot, which is the frame's until `release`."""
         slot = self._free.popleft()
@@ -255,15 +276,25 @@ class ClientRegion:
         Raises:
             ValueError: the server names bytes that are not in the region.
         """
-        if not result.HasField("shared_mask"):
-            return result.mask
-        shared = result.shared_mask
+        return self._copy_of(result.shared_mask, "mask") if result.HasField("shared_mask") else result.mask
+
+    def picture_of(self, result: pb.FrameResult) -> bytes:
+        """The bytes of a result's finished picture; where they lie in the region, a copy.
+
+        Raises:
+            ValueError: the server names bytes that are not in the region.
+        """
+        if not result.HasField("shared_picture"):
+            return result.picture
+        return bytes(self._copy_of(result.shared_picture, "picture"))
+
+    def _copy_of(self, shared: pb.SharedSpan, what: str) -> memoryview:
         span = Span(shared.slot, shared.offset_bytes, shared.length_bytes)
         if complaint := self.layout.masks.span_complaint(span):
-            raise ValueError(f"shared mask: {complaint}")
-        mask = bytearray(span.length_bytes)
-        read_whole(self._descriptor, mask, self.layout.masks.position(span))
-        return memoryview(mask).toreadonly()
+            raise ValueError(f"shared {what}: {complaint}")
+        copy = bytearray(span.length_bytes)
+        read_whole(self._descriptor, copy, self.layout.masks.position(span))
+        return memoryview(copy).toreadonly()
 
     def release(self, frame_id: int) -> None:
         """The frame has its answer; its slot is free again."""
@@ -336,6 +367,20 @@ def _remove_if_stale(path: Path) -> None:
         path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _finished_bytes(composite: Composite, input_format: PixelFormat, size: Size) -> int:
+    """No finished picture of a frame of that size has more bytes."""
+    if isinstance(composite.background, TransparentBackground):
+        pixel_bytes = 4 * size.area_px
+    else:
+        picture_format = composite.picture_format or input_format
+        if picture_format.compressed:
+            # A JPEG holds whole blocks of 16x16.
+            picture_format, size = PixelFormat.RGB24, Size(-(-size.width // 16) * 16, -(-size.height // 16) * 16)
+        pixel_bytes = frame_bytes(picture_format, size)
+    # What the blocks and chunks of a large PNG add to pixels that cannot be packed is 0.2 %.
+    return pixel_bytes + pixel_bytes // 256 + _FILE_SLACK_BYTES
 
 
 def _round_to_page(count: int) -> int:

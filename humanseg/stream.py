@@ -242,10 +242,13 @@ class SegmentationStream:
         """Replace the config as a whole for the frames sent from now on; an `Accepted` comes among the answers.
 
         Raises:
+            LimitExceededError: finished pictures would not fit the shared memory; nothing was sent, the stream lives.
             SegmentationError: the stream has ended. An unacceptable config ends it, seen by the next send or answer.
         """
         async with self._sending:
             self._raise_if_over()
+            if self._region is not None:
+                self._region.require_room_for(config)
             await self._write_config(self._message_of(config), config)
             self._config = config
 

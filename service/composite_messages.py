@@ -8,12 +8,14 @@ from service.compositing import BackgroundImage, CompositePlan, RequestedComposi
 from service.stream_protocol import CallError, Reason, SizeLimits, invalid
 
 
-def requested_composite(message: pb.Composite, unknown: list[tuple[str, str]]) -> RequestedComposite:
+def requested_composite(
+    message: pb.Composite, unknown: list[tuple[str, str]], field: str = "config.composite"
+) -> RequestedComposite:
     """A composite as sent; enum values that are not known here are added to ``unknown``."""
     try:
         picture_format = PIXEL_FORMAT.choice(message.picture_format)
     except UnknownChoiceError as error:
-        unknown.append(("config.composite.picture_format", str(error)))
+        unknown.append((f"{field}.picture_format", str(error)))
         picture_format = None
     background: Blur | tuple[int, int, int] | str | Transparent | None
     match message.WhichOneof("background"):
@@ -58,8 +60,12 @@ def composite_message(plan: CompositePlan) -> pb.Composite:
     return message
 
 
-def decode_image(image_id: str, file: bytes, limits: SizeLimits) -> BackgroundImage:
+def decode_image(
+    image_id: str, file: bytes, limits: SizeLimits, field: str = "background_image.file"
+) -> BackgroundImage:
     """Decode an uploaded image once its header has passed the limits. Costs milliseconds: for a thread.
+
+    ``field`` is where the file stands in the message.
 
     Raises:
         CallError: LIMIT_EXCEEDED or PICTURE_INVALID.
@@ -76,5 +82,5 @@ def decode_image(image_id: str, file: bytes, limits: SizeLimits) -> BackgroundIm
         limit = {"max_frame_px": str(limits.max_frame_px), "max_side_px": str(limits.max_side_px)}
         raise CallError(Reason.LIMIT_EXCEEDED, f"background image: {error}", metadata=limit) from None
     except DecodeError as error:
-        fields = [("background_image.file", str(error))]
+        fields = [(field, str(error))]
         raise invalid(Reason.PICTURE_INVALID, "background image cannot be read", fields) from None

@@ -44,6 +44,14 @@ class BackgroundImage:
 
 
 @dataclass(frozen=True, slots=True)
+class BackgroundFile:
+    """An image for a still picture as the client sent it; to be decoded before a picture is made with it."""
+
+    image_id: str
+    file: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Transparent:
     """No background."""
 
@@ -69,7 +77,7 @@ class _Covering:
     frame: RawFrame | None = None
 
 
-Background: TypeAlias = Blur | tuple[int, int, int] | BackgroundImage | Transparent
+Background: TypeAlias = Blur | tuple[int, int, int] | BackgroundImage | BackgroundFile | Transparent
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,8 @@ class CompositePlan:
         if self.picture_format is PixelFormat.JPEG:
             file: bytes = simplejpeg.encode_jpeg(to_rgb(picture), self.jpeg_quality, "RGB", "420")
             return file
+        if self.picture_format is PixelFormat.PNG:
+            return cv.encode_png(to_rgb(picture))
         return pack_planes(picture)
 
     def _covering_of(self, frame: RawFrame, rotation: Rotation, mirrored: bool) -> RawFrame:
@@ -141,23 +151,35 @@ class CompositePlan:
 def check_composite(
     requested: RequestedComposite,
     input_format: PixelFormat,
-    images: Mapping[str, BackgroundImage],
+    images: Mapping[str, BackgroundImage | BackgroundFile],
     complaints: list[tuple[str, str]],
+    *,
+    field: str = "config.composite",
+    files: frozenset[PixelFormat] = frozenset({PixelFormat.JPEG}),
 ) -> CompositePlan | None:
-    """The plan of a request; None, and complaints added with the fields at fault, where it is not acceptable."""
+    """The plan of a request; None, and complaints added with the fields at fault, where it is not acceptable.
+
+    Args:
+        requested: what the client wants.
+        input_format: of the pictures sent, which may always be that of the finished ones.
+        images: that the client may refer to, by their ids.
+        complaints: get one more for each fault.
+        field: where the composite stands in the message.
+        files: the formats allowed beside the input's own.
+    """
     before = len(complaints)
-    background = _check_background(requested.background, images, complaints)
-    picture_format = _check_format(requested, input_format, complaints)
+    background = _check_background(requested.background, images, complaints, field)
+    picture_format = _check_format(requested, input_format, files, complaints, field)
     quality, softness = requested.jpeg_quality, requested.softness_percent
     if quality > 100:
-        complaints.append(("config.composite.jpeg_quality", f"{quality} is out of range, allowed are 1 to 100"))
+        complaints.append((f"{field}.jpeg_quality", f"{quality} is out of range, allowed are 1 to 100"))
     elif quality and picture_format is not PixelFormat.JPEG:
         text = f"{quality} for pictures of {picture_format.name}; ask for picture_format JPEG, or leave it out"
-        complaints.append(("config.composite.jpeg_quality", text))
+        complaints.append((f"{field}.jpeg_quality", text))
     if softness > 100:
         text = f"{softness} is out of range, allowed are 1 to 100"
-        complaints.append(("config.composite.edge_softness_percent", text))
-    _check_edge(requested, complaints)
+        complaints.append((f"{field}.edge_softness_percent", text))
+    _check_edge(requested, complaints, field)
     if background is None or len(complaints) > before:
         return None
     return CompositePlan(
@@ -170,19 +192,19 @@ def check_composite(
     )
 
 
-def _check_edge(requested: RequestedComposite, complaints: list[tuple[str, str]]) -> None:
+def _check_edge(requested: RequestedComposite, complaints: list[tuple[str, str]], field: str) -> None:
     # Also refuses NaN. A float of the wire is not exactly the limit it stands for.
     if not 0 <= requested.spread_ratio <= LARGEST_SPREAD_RATIO + 1e-6:
         allowed = f"allowed are 0 to {100 * LARGEST_SPREAD_RATIO:g} % of the height"
         text = f"{100 * requested.spread_ratio:g} is out of range, {allowed}: all of it shows the real room"
-        complaints.append(("config.composite.spread_percent", text))
+        complaints.append((f"{field}.spread_percent", text))
     wrap = requested.light_wrap_percent
     if wrap > 100:
         text = f"{wrap} is out of range, allowed are 0 to 100"
-        complaints.append(("config.composite.light_wrap_percent", text))
+        complaints.append((f"{field}.light_wrap_percent", text))
     elif wrap and isinstance(requested.background, Transparent):
         text = f"{wrap} with a transparent background, which gives no light; leave it out"
-        complaints.append(("config.composite.light_wrap_percent", text))
+        complaints.append((f"{field}.light_wrap_percent", text))
 
 
 def image_complaint(image_id: str, images: Mapping[str, BackgroundImage]) -> str | None:
@@ -197,12 +219,13 @@ def image_complaint(image_id: str, images: Mapping[str, BackgroundImage]) -> str
 
 def _check_background(
     background: "Blur | tuple[int, int, int] | str | Transparent | None",
-    images: Mapping[str, BackgroundImage],
+    images: Mapping[str, BackgroundImage | BackgroundFile],
     complaints: list[tuple[str, str]],
+    field: str,
 ) -> Background | None:
     match background:
         case None:
-            complaints.append(("config.composite.background", "none is set; set blur, color, image_id or transparent"))
+            complaints.append((f"{field}.background", "none is set; set blur, color, image_id or transparent"))
             return None
         case Blur():
             if background.ratio == 0:
@@ -213,7 +236,7 @@ def _check_background(
                 text = (
                     f"{100 * background.ratio:g} is out of range, allowed are {allowed}, or 0 for {100 * BLUR_RATIO:g}"
                 )
-                complaints.append(("config.composite.blur.radius_percent", text))
+                complaints.append((f"{field}.blur.radius_percent", text))
                 return None
             return background
         case str():
@@ -221,27 +244,31 @@ def _check_background(
             if found is None:
                 known = ", ".join(repr(image_id) for image_id in images) or "none"
                 text = f"{background[:IMAGE_ID_LIMIT]!r} is not known in this stream, known are {known}"
-                complaints.append(("config.composite.image_id", f"{text}; send it as background_image first"))
+                complaints.append((f"{field}.image_id", f"{text}; send it as background_image first"))
             return found
         case Transparent():
             return background
         case _:
             if max(background) > 255:
                 text = f"{background} is out of range, allowed are 0 to 255 for each of red, green and blue"
-                complaints.append(("config.composite.color", text))
+                complaints.append((f"{field}.color", text))
             return background
 
 
 def _check_format(
-    requested: RequestedComposite, input_format: PixelFormat, complaints: list[tuple[str, str]]
+    requested: RequestedComposite,
+    input_format: PixelFormat,
+    files: frozenset[PixelFormat],
+    complaints: list[tuple[str, str]],
+    field: str,
 ) -> PixelFormat:
     transparent = isinstance(requested.background, Transparent)
     default = PixelFormat.PNG if transparent else input_format
     wanted = requested.picture_format or default
-    allowed = {PixelFormat.PNG} if transparent else {input_format, PixelFormat.JPEG}
+    allowed = {PixelFormat.PNG} if transparent else {input_format, *files}
     if wanted not in allowed:
         names = " or ".join(sorted(choice.name for choice in allowed))
         what = "a transparent background" if transparent else f"frames of {input_format.name}"
         text = f"{wanted.name} does not go with {what}; allowed is {names}"
-        complaints.append(("config.composite.picture_format", text))
+        complaints.append((f"{field}.picture_format", text))
     return wanted

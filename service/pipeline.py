@@ -60,8 +60,12 @@ class Prepared:
     network_input: Picture
     placement: Placement
     sent_size: Size
-    decoded_rgb: Picture | None = None
-    """(H, W, 3) uint8, the whole of a compressed picture; only where a finished picture is wanted."""
+    source: RawFrame | None = None
+    """The whole picture as the network saw it, a file decoded to RGB24; only where a finished picture is wanted.
+
+    Not read once more: a client may write to its shared memory at any time, and one picture's mask would uncover the
+    room in another picture.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class EncodedMask:
     """A mask as it goes out, or the finished picture made with it."""
 
     payload: bytes
-    """Empty where the mask lies in a shared region."""
+    """Empty where it lies in a shared region."""
     encoding: MaskEncoding
     size: Size
     reset: ResetReason | None
@@ -177,13 +181,14 @@ def prepare(task: PictureTask, metadata: ModelMetadata, limits: SizeLimits, cloc
         with clock.stage("preprocess"):
             placement = geometry(metadata, decoded.full_size, task.rotation)
             network_input = fill_canvas(decoded.picture_rgb, placement, task.rotation, task.mirrored)
-        whole = None if task.composite is None else decoded.picture_rgb
-        return Prepared(network_input, placement, decoded.full_size, whole)
+        size = decoded.full_size
+        source = None if task.composite is None else RawFrame(size, PixelFormat.RGB24, (decoded.picture_rgb,))
+        return Prepared(network_input, placement, size, source)
     with clock.stage("preprocess"):
         frame = _view(task)
         canvas = geometry(metadata, frame.size, task.rotation).canvas
         network_input, placement = letterbox_frame(frame, canvas, task.rotation, task.mirrored)
-    return Prepared(network_input, placement, frame.size)
+    return Prepared(network_input, placement, frame.size, None if task.composite is None else frame)
 
 
 def _view(task: PictureTask) -> RawFrame:
@@ -265,7 +270,7 @@ def finish(
     """Fuse over time, bring the mask back onto the picture as it was sent, and encode it.
 
     Raises:
-        SharedMemoryError: the mask cannot be written where the client wants it.
+        SharedMemoryError: the mask or finished picture cannot be written where the client wants it.
     """
     reset = None
     if (task.fusion, task.estimates, task.people) == (TemporalFusion.OFF, Estimates.OFF, People.ALL):
@@ -324,16 +329,16 @@ def _compose(
     clock: StageClock,
 ) -> EncodedMask:
     """The finished picture, at the size and lying as the picture was sent."""
-    # A config with both a region and a composite is refused.
-    assert not isinstance(task.picture, SharedPicture)
+    if prepared.source is None:
+        raise ValueError("a finished picture needs the whole picture, which was not kept")
     with clock.stage("postprocess"):
         size = prepared.sent_size
         alpha = plan.spread(alpha, prepared.placement, size)
         mask = restore8(alpha, prepared.placement, upright_size(size, task.rotation))
         mask = to_sent(mask, task.rotation, task.mirrored)
-        decoded_rgb = prepared.decoded_rgb
-        frame = _view(task) if decoded_rgb is None else RawFrame(size, PixelFormat.RGB24, (decoded_rgb,))
-        picture = plan.picture(frame, mask, task.rotation, task.mirrored)
+        picture = plan.picture(prepared.source, mask, task.rotation, task.mirrored)
     with clock.stage("encode"):
-        payload = plan.encode(picture)
-    return EncodedMask(payload, task.encoding, size, reset, plan.picture_format)
+        payload, shared = plan.encode(picture), None
+        if isinstance(task.picture, SharedPicture):
+            payload, shared = b"", task.picture.write_picture(payload)
+    return EncodedMask(payload, task.encoding, size, reset, plan.picture_format, shared)

@@ -1,4 +1,4 @@
-"""A region of shared memory while a stream has it open: pictures out of it, masks into it, by ``pread`` and ``pwrite``.
+"""A region of shared memory while a stream has it open: pictures out, answers in, by ``pread`` and ``pwrite``.
 
 Never mapped: a client that makes the region smaller costs itself a frame, not the server its life (SIGBUS), and a
 picture cannot change between the check of its header and its decoding. What the copy costs stands in docs/design.md.
@@ -12,7 +12,7 @@ from humanseg.shared_memory import RegionLayout, Span, read_whole, write_whole
 
 
 class SharedMemoryError(Exception):
-    """A frame's bytes cannot be read from its slot, or its mask not be written; the text says why."""
+    """A frame's bytes cannot be read from its slot, or its answer not be written; the text says why."""
 
 
 class SharedFile:
@@ -38,8 +38,8 @@ class SharedFile:
             except (ValueError, OSError) as error:
                 raise SharedMemoryError(f"picture cannot be read: {error}") from None
 
-    def write(self, mask: bytes | memoryview, position: int) -> None:
-        """Write a mask at ``position``.
+    def write(self, payload: bytes | memoryview, position: int, what: str = "mask") -> None:
+        """Write a mask, or ``what`` else it is, at ``position``.
 
         Raises:
             SharedMemoryError: the object has become too small.
@@ -50,12 +50,12 @@ class SharedFile:
                 # A write behind the end would make the region larger again. The client that shrinks it just now still
                 # can: by that it gets back no more than what it had registered.
                 size_bytes = os.fstat(self._descriptor).st_size
-                if size_bytes < position + len(mask):
+                if size_bytes < position + len(payload):
                     text = f"the region has {size_bytes} bytes, {self._size_bytes} were registered"
-                    raise SharedMemoryError(f"mask cannot be written: {text}; never make it smaller")
-                write_whole(self._descriptor, mask, position)
+                    raise SharedMemoryError(f"{what} cannot be written: {text}; never make it smaller")
+                write_whole(self._descriptor, payload, position)
             except OSError as error:
-                raise SharedMemoryError(f"mask cannot be written: {error.strerror}") from None
+                raise SharedMemoryError(f"{what} cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         """Let go of it; a thread that still works on a picture in it gets a SharedMemoryError."""
@@ -90,16 +90,16 @@ class Region:
         self._file.read_into(view, self.layout.pictures.position(span))
         return view
 
-    def write_mask(self, slot: int, mask: bytes | memoryview) -> Span:
-        """Write a mask into its slot.
+    def write_answer(self, slot: int, payload: bytes | memoryview, what: str) -> Span:
+        """Write a frame's mask or finished picture into its mask slot; ``what`` it is, for the complaint.
 
         Raises:
             SharedMemoryError: it does not fit, or the region has become too small.
         """
-        span = Span(slot, 0, len(mask))
+        span = Span(slot, 0, len(payload))
         if complaint := self.layout.masks.span_complaint(span):
-            raise SharedMemoryError(f"mask of {len(mask)} bytes does not fit: {complaint}; make mask slots larger")
-        self._file.write(mask, self.layout.masks.position(span))
+            raise SharedMemoryError(f"{what} of {len(payload)} bytes does not fit: {complaint}; make mask slots larger")
+        self._file.write(payload, self.layout.masks.position(span), what)
         return span
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class SharedPicture:
-    """A picture in a slot, not read yet, and the slot for its mask. ``len`` is its bytes, as of one in a message."""
+    """A picture in a slot, not read yet, and the slot for its answer. ``len`` is its bytes, as of one in a message."""
 
     region: Region
     span: Span
@@ -123,5 +123,9 @@ class SharedPicture:
         return self.region.read(self.span)
 
     def write_mask(self, mask: bytes | memoryview) -> Span:
-        """See `Region.write_mask`."""
-        return self.region.write_mask(self.mask_slot, mask)
+        """See `Region.write_answer`."""
+        return self.region.write_answer(self.mask_slot, mask, "mask")
+
+    def write_picture(self, picture: bytes) -> Span:
+        """See `Region.write_answer`."""
+        return self.region.write_answer(self.mask_slot, picture, "picture")

@@ -12,6 +12,7 @@ from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory, PictureTask
 from service.stages import StageClock
 from service.status import internal
+from service.still_composite import with_image
 from service.stream_protocol import CallError, Reason, SizeLimits, invalid
 
 
@@ -39,7 +40,7 @@ class StillCall:
             raise internal(request_id) from None
 
     async def segment(self, task: PictureTask, model: str) -> EncodedMask:
-        """The mask of a picture, by a model that is served.
+        """The mask or finished picture of a picture, by a model that is served.
 
         Raises:
             CallError: LIMIT_EXCEEDED, PICTURE_INVALID, DRAINING.
@@ -77,6 +78,7 @@ class StillDesk:
     async def segment(self, task: PictureTask, model: str, clock: StageClock) -> EncodedMask:
         """See `StillCall.segment`."""
         clock.started()
+        task = await with_image(task, self._limits)
         try:
             mask = await self._dispatcher.segment(task, model, FusionMemory(), clock)
         except TooLargeError as error:

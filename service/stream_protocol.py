@@ -663,9 +663,6 @@ def _contradictions(requested: RequestedConfig) -> list[tuple[str, str]]:
     if requested.degradation is Degradation.MODEL_AND_RATE:
         text = "MODEL_AND_RATE with a composite, for which nothing is estimated; ask for MODEL or OFF"
         found.append(("config.degradation", text))
-    if requested.shared_memory is not None:
-        text = "a region with a composite: finished pictures come in messages only; leave one of them out"
-        found.append(("config.shared_memory", text))
     return found
 
 

@@ -492,7 +492,7 @@ class _DropReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DropReason.
     """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
     DROP_REASON_BAD_SHARED_MEMORY: _DropReason.ValueType  # 50
     """What the frame says of the shared region does not hold: no region, a slot that does not exist or is in use, bytes
-    behind the end of a slot, a region that became too small, a mask that does not fit its slot.
+    behind the end of a slot, a region that became too small, a mask or finished picture that does not fit its slot.
     """
     DROP_REASON_BAD_LAYOUT: _DropReason.ValueType  # 60
     """What the frame says of its planes does not hold: not as many as the format has, a stride below the bytes of a row,
@@ -520,7 +520,7 @@ DROP_REASON_LATE: DropReason.ValueType  # 20
 """Its mask would have come after `SessionConfig.frame_deadline`: the server has more to do than it can."""
 DROP_REASON_BAD_SHARED_MEMORY: DropReason.ValueType  # 50
 """What the frame says of the shared region does not hold: no region, a slot that does not exist or is in use, bytes
-behind the end of a slot, a region that became too small, a mask that does not fit its slot.
+behind the end of a slot, a region that became too small, a mask or finished picture that does not fit its slot.
 """
 DROP_REASON_BAD_LAYOUT: DropReason.ValueType  # 60
 """What the frame says of its planes does not hold: not as many as the format has, a stride below the bytes of a row,
@@ -749,11 +749,12 @@ class Composite(message.Message):
     LIGHT_WRAP_PERCENT_FIELD_NUMBER: builtins.int
     image_id: builtins.str
     """`BackgroundImage.image_id` of an image sent earlier in this stream, scaled to cover the upright frame and cut to
-    it in the middle. An unknown one ends the stream with INVALID_ARGUMENT (CONFIG_INVALID).
+    it in the middle. An unknown one ends the stream with INVALID_ARGUMENT (CONFIG_INVALID). For Segment any name: the
+    image is `SegmentRequest.background_image`.
     """
     picture_format: PixelFormat.ValueType
     """Format of the pictures: the frames' own (default), in which range and layout stay as they came in, or JPEG. PNG for
-    `transparent`, and only for it.
+    `transparent`, and in a stream only for it; for Segment PNG is allowed with any background.
     """
     jpeg_quality: builtins.int
     """Quality of JPEG pictures, 1 to 100; 0 (default): 85. For JPEG only."""
@@ -868,8 +869,8 @@ class SharedRing(message.Message):
 
 @typing.final
 class SharedMemory(message.Message):
-    """Memory that client and server share, for clients on the server's own host: pictures and masks go through it instead of
-    the messages. Where the server's operator allows it only, and over a loopback connection or a unix socket; else, and
+    """Memory that client and server share, for clients on the server's own host: pictures, masks and finished pictures go
+    through it instead of the messages. Where the server's operator allows it only, and over a loopback connection or a unix socket; else, and
     where the region's owner or mode is not as docs/protocol.md asks, the stream ends with FAILED_PRECONDITION
     (SHARED_MEMORY_REFUSED).
 
@@ -897,7 +898,7 @@ class SharedMemory(message.Message):
 
     @builtins.property
     def masks(self) -> SharedRing:
-        """Where masks are wanted. Must not overlap `pictures`."""
+        """Where masks, or finished pictures, are wanted. Must not overlap `pictures`."""
 
     def __init__(
         self,
@@ -1058,8 +1059,7 @@ class SessionConfig(message.Message):
     @builtins.property
     def composite(self) -> Composite:
         """Finished pictures instead of masks. Left out (default): masks. With it `mask_encoding`, `mask_width` and
-        `mask_height` must be left at their defaults, and `estimates`, DEGRADATION_MODEL_AND_RATE and `shared_memory` not
-        asked for.
+        `mask_height` must be left at their defaults, and `estimates` and DEGRADATION_MODEL_AND_RATE not asked for.
         """
 
     @builtins.property
@@ -1144,7 +1144,7 @@ class Frame(message.Message):
     mirrored: builtins.bool
     """Whether this frame is mirrored; left out: as the config says."""
     mask_slot: builtins.int
-    """With `shared_picture`: the number of the slot for the mask."""
+    """With `shared_picture`: the number of the slot for the mask, or for the finished picture."""
     @builtins.property
     def shared_picture(self) -> SharedSpan:
         """Where the picture lies in `SessionConfig.shared_memory`, instead of `picture`. The picture slot and the mask slot
@@ -1429,6 +1429,7 @@ class FrameResult(message.Message):
     PICTURE_WIDTH_FIELD_NUMBER: builtins.int
     PICTURE_HEIGHT_FIELD_NUMBER: builtins.int
     SHARED_MASK_FIELD_NUMBER: builtins.int
+    SHARED_PICTURE_FIELD_NUMBER: builtins.int
     frame_id: builtins.int
     """The frame's own id."""
     capture_time_us: builtins.int
@@ -1454,8 +1455,8 @@ class FrameResult(message.Message):
     degrade_level: builtins.int
     """By how many steps the stream is served below what it asked for (see `Degradation`); 0: as asked for, or dropped."""
     picture: builtins.bytes
-    """With PICTURE: the people before the new background, turned and mirrored as the frame was sent. `mask` and what
-    belongs to it are empty.
+    """With PICTURE: the people before the new background, turned and mirrored as the frame was sent; empty where it is in
+    `shared_picture`. `mask` and what belongs to it are empty.
     """
     picture_format: PixelFormat.ValueType
     """Format of `picture`, as `Composite.picture_format` says; unspecified if there is none."""
@@ -1469,7 +1470,11 @@ class FrameResult(message.Message):
 
     @builtins.property
     def shared_mask(self) -> SharedSpan:
-        """Where the mask of a frame with `shared_picture` lies, instead of in `mask`."""
+        """Where the mask of a frame with `Frame.shared_picture` lies, instead of in `mask`."""
+
+    @builtins.property
+    def shared_picture(self) -> SharedSpan:
+        """Where the finished picture of a frame with `Frame.shared_picture` lies, instead of in `picture`: in its `mask_slot`."""
 
     def __init__(
         self,
@@ -1491,10 +1496,11 @@ class FrameResult(message.Message):
         picture_width: builtins.int = ...,
         picture_height: builtins.int = ...,
         shared_mask: SharedSpan | None = ...,
+        shared_picture: SharedSpan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["shared_mask", b"shared_mask", "times", b"times"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["shared_mask", b"shared_mask", "shared_picture", b"shared_picture", "times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "reset", b"reset", "shared_mask", b"shared_mask", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capture_time_us", b"capture_time_us", "degrade_level", b"degrade_level", "drop_detail", b"drop_detail", "drop_reason", b"drop_reason", "frame_id", b"frame_id", "mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "outcome", b"outcome", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "reset", b"reset", "shared_mask", b"shared_mask", "shared_picture", b"shared_picture", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1624,6 +1630,8 @@ class SegmentRequest(message.Message):
     COLOR_MATRIX_FIELD_NUMBER: builtins.int
     COLOR_RANGE_FIELD_NUMBER: builtins.int
     PEOPLE_FIELD_NUMBER: builtins.int
+    COMPOSITE_FIELD_NUMBER: builtins.int
+    BACKGROUND_IMAGE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name of the model, as in `SessionConfig.model`."""
     picture: builtins.bytes
@@ -1650,9 +1658,20 @@ class SegmentRequest(message.Message):
     """How I420 and NV12 are meant; for them only. Default LIMITED."""
     people: People.ValueType
     """Whose mask is wanted. Default ALL."""
+    background_image: builtins.bytes
+    """With `Composite.image_id`, and only with it: the image to put behind people, a JPEG or 8-bit PNG file as
+    `BackgroundImage.file`. Together with `picture` at most `Limits.max_frame_bytes`. One that cannot be read is refused
+    with PICTURE_INVALID.
+    """
     @builtins.property
     def planes(self) -> containers.RepeatedCompositeFieldContainer[PlaneLayout]:
         """Where the planes of a raw picture lie in `picture`. Default: packed."""
+
+    @builtins.property
+    def composite(self) -> Composite:
+        """A finished picture instead of the mask, as in `SessionConfig.composite`. Left out (default): the mask. With it
+        `mask_encoding`, `mask_width` and `mask_height` must be left at their defaults.
+        """
 
     def __init__(
         self,
@@ -1670,16 +1689,18 @@ class SegmentRequest(message.Message):
         color_matrix: ColorMatrix.ValueType = ...,
         color_range: ColorRange.ValueType = ...,
         people: People.ValueType = ...,
+        composite: Composite | None = ...,
+        background_image: builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["composite", b"composite"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["color_matrix", b"color_matrix", "color_range", b"color_range", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "people", b"people", "picture", b"picture", "pixel_format", b"pixel_format", "planes", b"planes", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["background_image", b"background_image", "color_matrix", b"color_matrix", "color_range", b"color_range", "composite", b"composite", "height", b"height", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "people", b"people", "picture", b"picture", "pixel_format", b"pixel_format", "planes", b"planes", "rotation", b"rotation", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class SegmentResponse(message.Message):
-    """The mask of one still picture."""
+    """The mask of one still picture, or the finished picture made with it."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1689,14 +1710,28 @@ class SegmentResponse(message.Message):
     MASK_HEIGHT_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     TIMES_FIELD_NUMBER: builtins.int
+    PICTURE_FIELD_NUMBER: builtins.int
+    PICTURE_FORMAT_FIELD_NUMBER: builtins.int
+    PICTURE_WIDTH_FIELD_NUMBER: builtins.int
+    PICTURE_HEIGHT_FIELD_NUMBER: builtins.int
     mask: builtins.bytes
-    """The mask in `mask_encoding`."""
+    """The mask in `mask_encoding`; with `SegmentRequest.composite` it is empty, and so is all that belongs to it."""
     mask_encoding: MaskEncoding.ValueType
     """Encoding of `mask`."""
     mask_width: builtins.int
     """Width of the mask in pixels."""
     mask_height: builtins.int
     """Height of the mask in pixels."""
+    picture: builtins.bytes
+    """With `SegmentRequest.composite`: the people before the new background, lying as the picture was sent, or for a JPEG
+    with EXIF orientation as viewers show it.
+    """
+    picture_format: PixelFormat.ValueType
+    """Format of `picture`; unspecified if there is none."""
+    picture_width: builtins.int
+    """Width of `picture` in pixels; 0 if there is none."""
+    picture_height: builtins.int
+    """Height of `picture` in pixels; 0 if there is none."""
     @builtins.property
     def model(self) -> ModelInfo:
         """The model that made it."""
@@ -1714,10 +1749,14 @@ class SegmentResponse(message.Message):
         mask_height: builtins.int = ...,
         model: ModelInfo | None = ...,
         times: StageTimes | None = ...,
+        picture: builtins.bytes = ...,
+        picture_format: PixelFormat.ValueType = ...,
+        picture_width: builtins.int = ...,
+        picture_height: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["model", b"model", "times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["mask", b"mask", "mask_encoding", b"mask_encoding", "mask_height", b"mask_height", "mask_width", b"mask_width", "model", b"model", "picture", b"picture", "picture_format", b"picture_format", "picture_height", b"picture_height", "picture_width", b"picture_width", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,14 +34,28 @@ def printed_by(name: str, tmp_path: Path) -> list[str]:
         for picture in islice(read_rgb(CLIP), 6):
             writer.write(picture)
     assert cv2.imwrite(os.fspath(tmp_path / "beach.jpg"), np.full((90, 200, 3), 128, np.uint8))
-    models = tmp_path / "models"
+    return run_snippet(name, tmp_path)
+
+
+def test_the_snippet_of_a_still_runs(tmp_path: Path) -> None:
+    for name, level in (("beach.jpg", 128), ("portrait.jpg", 0)):
+        assert cv2.imwrite(os.fspath(tmp_path / name), np.full((90, 200, 3), level, np.uint8))
+    assert run_snippet("compose", tmp_path) == ["JPEG 200x90"]
+    written = cv2.imread(os.fspath(tmp_path / "on-the-beach.jpg"))
+    assert written is not None
+    assert np.abs(written.astype(int) - 128).max() <= 2, "nobody is in the portrait"
+
+
+def run_snippet(name: str, folder: Path) -> list[str]:
+    """What the page's snippet of that name prints, line by line; it runs in ``folder``, against the red model."""
+    models = folder / "models"
     models.mkdir()
     write_red_model(models / "medium.onnx")
     (snippet,) = re.findall(rf"^<!-- run: {name} -->\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     with running_server(models) as server:
         done = subprocess.run(
             [sys.executable, "-c", snippet.replace("127.0.0.1:50051", server.target)],
-            cwd=tmp_path,
+            cwd=folder,
             env={**os.environ, "GRPC_VERBOSITY": "ERROR", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,

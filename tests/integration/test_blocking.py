@@ -25,6 +25,7 @@ from humanseg import (
     Composite,
     Dropped,
     FramePolicy,
+    InvalidRequestError,
     MaskAnswer,
     Notice,
     PictureAnswer,
@@ -85,7 +86,7 @@ def level_of(answer: object) -> int:
 @pytest.mark.parametrize(
     ("blocking", "other", "names"),
     [
-        (BlockingClient, SegmentationClient, ["__init__", "list_models", "segment", "stream", "masks"]),
+        (BlockingClient, SegmentationClient, ["__init__", "list_models", "segment", "compose", "stream", "masks"]),
         (BlockingStream, SegmentationStream, ["send", "reconfigure", "finish"]),
     ],
 )
@@ -100,6 +101,13 @@ def test_stills_and_models(client: BlockingClient) -> None:
     assert set(client.segment(frame_of(200)).alpha8.reshape(-1).tolist()) == {200}
     with pytest.raises(UnknownModelError, match="huge"):
         client.segment(frame_of(200), model="huge")
+
+
+def test_a_still_before_another_background(client: BlockingClient) -> None:
+    composed = client.compose(frame_of(0), Composite(ColorBackground(10, 20, 30)))
+    assert (composed.array == (10, 20, 30)).all(), "nobody is in it"
+    with pytest.raises(InvalidRequestError, match=r"composite\.color"):
+        client.compose(frame_of(0), Composite(ColorBackground(10, 20, 300)))
 
 
 def test_masks_pairs_each_frame_with_its_mask(client: BlockingClient) -> None:

@@ -1,11 +1,13 @@
 """A finished picture never shows the real room: a loud pattern stands behind the person, and no answer may hold it.
 
 Looked for where it is hardest to hide: on the first frames, while frames are superseded and late, where the engine
-fails, where a stream is broken and goes on at another replica, and where a config changes in mid-stream.
+fails, where a stream is broken and goes on at another replica, and where a config changes in mid-stream. In messages
+and through shared memory, which is searched as well.
 """
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -30,17 +32,20 @@ from humanseg import (
     SegmentationClient,
     SegmentationStream,
     SessionConfig,
+    SharedMemory,
     Size,
     TransparentBackground,
 )
 from humanseg.answers import Answer
 from humanseg.frames import view_frame
+from humanseg.shared_memory import Span
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Picture
 from humanseg.vision.color import rgb_to_i420, to_rgb
 from humanseg.vision.cv import encode_png
 from humanseg.vision.decode import decode_picture
 from support.models import write_faulty_model, write_red_model, write_slow_model
+from support.regions import TestRegion, shared_region
 from support.server import RunningServer, running_server
 from support.stream import open_stream
 from support.timing import limit_s
@@ -101,8 +106,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     write_red_model(models / "medium.onnx")
     write_slow_model(models / "slow.onnx")
     write_faulty_model(models / "faulty.onnx")
-    with running_server(models, "--runners", "1") as running:
+    with running_server(models, "--runners", "1", "--shared-memory") as running:
         yield running
+
+
+@pytest.fixture(params=[None, SharedMemory(slots=64)], ids=["messages", "shared memory"])
+def shared(request: pytest.FixtureRequest) -> SharedMemory | None:
+    """How pictures travel; with a slot for each frame of a test, since they are sent before answers are taken."""
+    way: SharedMemory | None = request.param
+    return way
 
 
 @pytest.fixture
@@ -133,8 +145,8 @@ def test_the_pattern_is_loud() -> None:
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=lambda one: type(one).__name__)
-async def test_on_the_first_frames(client: SegmentationClient, background: object) -> None:
-    async with client.stream(composite_of(background)) as stream:
+async def test_on_the_first_frames(client: SegmentationClient, shared: SharedMemory | None, background: object) -> None:
+    async with client.stream(composite_of(background), shared_memory=shared) as stream:
         await send_all(stream, [loud(index) for index in range(5)], pause_s=0.05)
         answers = await rest_of(stream)
     assert len(answers) == 5
@@ -176,9 +188,9 @@ async def test_light_of_a_dark_background_is_none(client: SegmentationClient) ->
     assert data[0] == data[1]
 
 
-async def test_of_a_frame_without_anybody(client: SegmentationClient) -> None:
+async def test_of_a_frame_without_anybody(client: SegmentationClient, shared: SharedMemory | None) -> None:
     for background in BACKGROUNDS:
-        async with client.stream(composite_of(background)) as stream:
+        async with client.stream(composite_of(background), shared_memory=shared) as stream:
             await send_all(stream, [loud(0, with_person=False)])
             answers = await rest_of(stream)
         assert isinstance(answers[0], PictureAnswer)
@@ -186,10 +198,10 @@ async def test_of_a_frame_without_anybody(client: SegmentationClient) -> None:
 
 
 @pytest.mark.parametrize("deadline_s", [0.0, 0.03])
-async def test_under_overload(client: SegmentationClient, deadline_s: float) -> None:
+async def test_under_overload(client: SegmentationClient, shared: SharedMemory | None, deadline_s: float) -> None:
     """Far more frames than the slow model can take: superseded and late ones have no picture at all."""
     config = composite_of(ColorBackground(90, 90, 90), model="slow", frame_deadline_s=deadline_s)
-    async with client.stream(config) as stream:
+    async with client.stream(config, shared_memory=shared) as stream:
         await send_all(stream, [loud(index % 20) for index in range(60)], pause_s=0.005)
         answers = await rest_of(stream)
     assert len(answers) == 60
@@ -219,18 +231,22 @@ async def test_where_the_engine_fails(server: RunningServer) -> None:
         await stream.finish()
 
 
-async def test_of_broken_frames(client: SegmentationClient) -> None:
-    async with client.stream(composite_of(BlurBackground())) as stream:
+async def test_of_broken_frames(client: SegmentationClient, shared: SharedMemory | None) -> None:
+    async with client.stream(composite_of(BlurBackground()), shared_memory=shared) as stream:
         await send_all(stream, [loud(0).tobytes()[:-1], loud(0).tobytes() + b"?"], pause_s=0.05)
         answers = await rest_of(stream)
     assert [type(answer) for answer in answers] == [Dropped, Dropped]
 
 
-async def test_where_masks_with_estimates_turn_into_pictures(client: SegmentationClient) -> None:
+async def test_where_masks_with_estimates_turn_into_pictures(
+    client: SegmentationClient, shared: SharedMemory | None
+) -> None:
     """What waits for an estimate when the config changes stays a mask; what comes after it is never estimated."""
     masks = SessionConfig(SIZE, model="slow", estimates=Estimates.SUPERSEDED)
     answers: list[Answer] = []
-    async with client.stream(masks) as stream:
+    # Room for pictures where the first config asks for masks.
+    roomy = None if shared is None else SharedMemory(slots=16, largest=Size(640, 384))
+    async with client.stream(masks, shared_memory=roomy) as stream:
         for round_ in range(6):
             first = 10 * round_
             await send_all(stream, [loud(index) for index in range(5)], first=first)
@@ -251,17 +267,17 @@ async def test_where_masks_with_estimates_turn_into_pictures(client: Segmentatio
     assert_no_room([answer for answer in answers if isinstance(answer, PictureAnswer)])
 
 
-async def test_across_a_reconnect(tmp_path: Path) -> None:
+async def test_across_a_reconnect(tmp_path: Path, shared: SharedMemory | None) -> None:
     """One replica drains, the next goes on from the token; another is killed, and the stream begins anew."""
     write_red_model(tmp_path / "medium.onnx")
     key = tmp_path / "key"
     key.write_text("k" * 40)
-    flags = ("--resume-key-file", str(key))
+    flags = ("--resume-key-file", str(key), "--shared-memory")
     config = composite_of(BACKGROUNDS[3])
     answers: list[Answer] = []
     with running_server(tmp_path, *flags) as first, running_server(tmp_path, *flags) as second:
         async with SegmentationClient(first.target) as here, SegmentationClient(second.target) as there:
-            async with here.stream(config) as stream:
+            async with here.stream(config, shared_memory=shared) as stream:
                 await send_all(stream, [loud(index) for index in range(4)], pause_s=0.05)
                 first.terminate()
                 async with asyncio.timeout(limit_s(20)):
@@ -270,12 +286,12 @@ async def test_across_a_reconnect(tmp_path: Path) -> None:
                 answers += await rest_of(stream)
                 point = stream.resume_point
             assert point is not None
-            async with there.stream(config, resume=point) as stream:
+            async with there.stream(config, resume=point, shared_memory=shared) as stream:
                 assert stream.accepted.resume is ResumeOutcome.RESUMED
                 # The person is elsewhere by now: the memory of the masks before must not uncover the room.
                 await send_all(stream, [loud(20), loud(21, with_person=False)], first=4, pause_s=0.1)
                 answers += await rest_of(stream)
-            async with there.stream(dataclasses.replace(config, label="killed")) as stream:
+            async with there.stream(dataclasses.replace(config, label="killed"), shared_memory=shared) as stream:
                 await send_all(stream, [loud(0)], pause_s=0.1)
                 second.process.kill()
     pictures = [answer for answer in answers if isinstance(answer, PictureAnswer)]
@@ -285,11 +301,97 @@ async def test_across_a_reconnect(tmp_path: Path) -> None:
     assert after, "pictures came after the move"
 
 
-async def test_an_i420_stream_keeps_it_as_well(client: SegmentationClient) -> None:
+async def test_an_i420_stream_keeps_it_as_well(client: SegmentationClient, shared: SharedMemory | None) -> None:
     frames = [b"".join(plane.tobytes() for plane in rgb_to_i420(loud(index))) for index in range(3)]
     for background in BACKGROUNDS:
-        async with client.stream(composite_of(background, pixel_format=PixelFormat.I420)) as stream:
+        i420 = composite_of(background, pixel_format=PixelFormat.I420)
+        async with client.stream(i420, shared_memory=shared) as stream:
             await send_all(stream, frames, pause_s=0.05)
             answers = await rest_of(stream)
         assert any(isinstance(answer, PictureAnswer) for answer in answers)
         assert_no_room(answers)
+
+
+#: What lies in the slots before the server writes: neither the room, nor the new background, nor a person.
+BLANK = 0x77
+
+
+def frame_fields(model: str, policy: "pb.FramePolicy.ValueType", region: TestRegion) -> dict[str, object]:
+    """A config for raw streams; also fills the ring that the server writes to."""
+    ring = region.layout.masks
+    os.pwrite(region.descriptor, bytes((BLANK,)) * (ring.end_bytes - ring.offset_bytes), ring.offset_bytes)
+    return {
+        "width": SIZE.width, "height": SIZE.height, "pixel_format": pb.PIXEL_FORMAT_RGB24, "model": model,
+        "frame_policy": policy, "composite": pb.Composite(color=pb.Composite.Color(red=90, green=90, blue=90)),
+        "shared_memory": region.message(),
+    }  # fmt: skip
+
+
+def written(region: TestRegion, slot: int) -> set[int]:
+    """Which values a slot for answers holds."""
+    ring = region.layout.masks
+    seen = os.pread(region.descriptor, ring.slot_bytes, ring.position(Span(slot, 0, 0)))
+    return set(np.frombuffer(seen, np.uint8).tolist())
+
+
+async def test_a_dropped_frame_leaves_nothing_in_the_region(server: RunningServer) -> None:
+    """The engine fails, a byte is missing, the picture does not fit: no byte is written, in no slot."""
+    room, failing = loud(0, with_person=False).tobytes(), np.full((*SIZE.shape, 3), 255, np.uint8).tobytes()
+    every = pb.FRAME_POLICY_EVERY
+    with shared_region(len(room), len(room)) as region, shared_region(len(room), len(room) - 1) as small:
+        async with open_stream(server.target) as stream:
+            await stream.config(**frame_fields("faulty", every, region))
+            for frame_id, picture, reason in (
+                (1, failing, pb.DROP_REASON_ENGINE_FAILED),
+                (2, room[:-1], pb.DROP_REASON_WRONG_BYTE_COUNT),
+            ):
+                await stream.send(frame_id, b"", **region.put(picture, mask_slot=1))
+                assert (await stream.result()).drop_reason == reason
+            assert written(region, 0) == written(region, 1) == {BLANK}
+            await stream.send(3, b"", **region.put(room, mask_slot=1))
+            result = await stream.result()
+            assert (result.outcome, result.shared_picture.slot) == (pb.FRAME_OUTCOME_PICTURE, 1)
+            assert (written(region, 0), written(region, 1)) == ({BLANK}, {90})
+        async with open_stream(server.target) as stream:
+            await stream.config(**frame_fields("medium", every, small))
+            await stream.send(1, b"", **small.put(room))
+            result = await stream.result()
+            assert (result.drop_reason, result.picture) == (pb.DROP_REASON_BAD_SHARED_MEMORY, b"")
+            assert f"picture of {len(room)} bytes does not fit" in result.drop_detail
+            assert written(small, 0) == written(small, 1) == {BLANK}
+
+
+async def test_a_superseded_frame_leaves_nothing_in_the_region(server: RunningServer) -> None:
+    room = loud(0, with_person=False).tobytes()
+    with shared_region(len(room), len(room), slots=8) as region:
+        async with open_stream(server.target) as stream:
+            await stream.config(**frame_fields("slow", pb.FRAME_POLICY_NEWEST, region))
+            for slot in range(8):
+                await stream.send(slot + 1, b"", **region.put(room, slot, slot))
+            results = [await stream.result() for _ in range(8)]
+            reasons = {result.drop_reason for result in results}
+            assert reasons == {pb.DROP_REASON_UNSPECIFIED, pb.DROP_REASON_SUPERSEDED}
+            for slot, result in enumerate(results):
+                assert written(region, slot) == ({BLANK} if result.drop_reason else {90})
+
+
+async def test_of_a_client_that_writes_on_while_its_picture_is_worked_on(server: RunningServer) -> None:
+    """The person jumps to and fro in the server's slot: one picture's mask must not uncover the other's room."""
+    here, there = loud(0), loud(20)
+    with shared_region(here.nbytes, here.nbytes) as region:
+        async with open_stream(server.target) as stream:
+            fields = frame_fields("slow", pb.FRAME_POLICY_EVERY, region)
+            await stream.config(temporal_fusion=pb.TEMPORAL_FUSION_OFF, **fields)
+            for frame_id in range(1, 7):
+                await stream.send(frame_id, b"", **region.put(here.tobytes()))
+                answer = asyncio.create_task(stream.result())
+                while not answer.done():
+                    region.put(there.tobytes())
+                    await asyncio.sleep(0.002)
+                    region.put(here.tobytes())
+                    await asyncio.sleep(0.002)
+                result = await answer
+                assert result.outcome == pb.FRAME_OUTCOME_PICTURE
+                seen = np.frombuffer(region.mask(result), np.uint8).reshape(here.shape)
+                # Of the stripes, only the rim of a person may hold a trace: it is soft, and a letterbox's pixel wide.
+                assert (np.ptp(seen.astype(int), axis=2) > 100).mean() < 0.005

@@ -13,8 +13,23 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+import simplejpeg
 
-from humanseg import FramePolicy, PixelFormat, SegmentationClient, SessionConfig, SharedMemory, Size, TemporalFusion
+from humanseg import (
+    Accepted,
+    BlurBackground,
+    ColorBackground,
+    Composite,
+    FramePolicy,
+    PictureAnswer,
+    PixelFormat,
+    SegmentationClient,
+    SessionConfig,
+    SharedMemory,
+    Size,
+    TemporalFusion,
+    TransparentBackground,
+)
 from humanseg.answers import MaskAnswer
 from humanseg.errors import LimitExceededError, ServerUnavailableError, SharedMemoryRefusedError
 from humanseg.masks import MaskEncoding
@@ -360,13 +375,95 @@ async def test_another_region_in_mid_stream(sharing_server: RunningServer, regio
     assert_nothing_is_left(sharing_server)
 
 
-async def test_finished_pictures_come_in_messages_only(sharing_server: RunningServer, region: TestRegion) -> None:
+def noise(pixel_format: PixelFormat) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Of every value, and such that no file of it is smaller than its pixels by much."""
+    shape = (H * 3 // 2, W) if pixel_format in (PixelFormat.I420, PixelFormat.NV12) else (H, W, 3)
+    return np.random.default_rng(7).integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "background", [ColorBackground(10, 200, 30), BlurBackground(), TransparentBackground()], ids=repr
+)
+@pytest.mark.parametrize("pixel_format", [PixelFormat.RGB24, PixelFormat.I420, PixelFormat.NV12, PixelFormat.JPEG])
+async def test_the_client_gets_the_same_finished_pictures_both_ways(
+    sharing_server: RunningServer, pixel_format: PixelFormat, background: object
+) -> None:
+    if pixel_format is PixelFormat.JPEG:
+        picture = np.frombuffer(simplejpeg.encode_jpeg(noise(PixelFormat.RGB24), 90), np.uint8)
+    else:
+        picture = noise(pixel_format)
+    composite = Composite(background)  # type: ignore[arg-type]
+    config = replace(CLIENT_CONFIG, pixel_format=pixel_format, composite=composite)
+    async with SegmentationClient(sharing_server.target) as client:
+        seen = []
+        for shared in (None, SharedMemory(slots=2)):
+            async with client.stream(config, shared_memory=shared) as stream:
+                sending = asyncio.create_task(send_all(stream, [picture, picture]))
+                answers = [answer async for answer in stream]
+                await sending
+            assert all(isinstance(answer, PictureAnswer) for answer in answers), answers
+            seen.append([answer.data for answer in answers if isinstance(answer, PictureAnswer)])
+        assert seen[0] == seen[1]
+    assert_nothing_is_left(sharing_server)
+
+
+async def test_finished_pictures_go_through_the_region(sharing_server: RunningServer) -> None:
     composite = pb.Composite(color=pb.Composite.Color(red=1, green=2, blue=3))
-    async with open_stream(sharing_server.target) as stream:
-        await stream.send_config(**CONFIG, shared_memory=region.message(), composite=composite)
-        ending = await stream.ending()
-    assert (ending.code, ending.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONFIG_INVALID")
-    assert "with a composite" in ending.fields["config.shared_memory"]
+    with shared_region(len(GOOD), len(GOOD)) as region:
+        async with open_stream(sharing_server.target) as stream:
+            await stream.config(**CONFIG, shared_memory=region.message(), composite=composite)
+            await stream.send(1, b"", **region.put(GOOD, slot=1, mask_slot=0))
+            shared = await stream.result()
+            assert (shared.outcome, shared.picture) == (pb.FRAME_OUTCOME_PICTURE, b"")
+            assert (shared.picture_width, shared.picture_height) == (W, H)
+            assert shared.shared_picture == pb.SharedSpan(length_bytes=len(GOOD))
+            assert not shared.HasField("shared_mask")
+            # One in a message is answered in a message, and is the same.
+            await stream.send(2, GOOD)
+            sent = await stream.result()
+            assert not sent.HasField("shared_picture")
+            assert sent.picture == region.mask(shared)
+            # Masks again, in the same ring.
+            await stream.config(**CONFIG, shared_memory=region.message())
+            await assert_works(stream, region, 3)
+    assert_nothing_is_left(sharing_server)
+
+
+async def test_a_composite_that_may_not_fit_is_refused_and_the_stream_lives(sharing_server: RunningServer) -> None:
+    pictures = replace(CLIENT_CONFIG, composite=Composite(ColorBackground(1, 2, 3)))
+    async with SegmentationClient(sharing_server.target) as client:
+        async with client.stream(CLIENT_CONFIG, shared_memory=SharedMemory()) as stream:
+            with pytest.raises(
+                LimitExceededError, match=r"exceed the 27648 bytes of a mask slot; open the stream with"
+            ):
+                await stream.reconfigure(pictures)
+            await stream.send(red_gradient(W, H))
+            assert isinstance(await anext(stream), MaskAnswer)
+        async with client.stream(pictures, shared_memory=SharedMemory()) as stream:
+            larger = replace(pictures, size=Size(2 * W, 2 * H))
+            with pytest.raises(LimitExceededError, match="finished pictures of up to"):
+                await stream.reconfigure(larger)
+            for config, kind in ((CLIENT_CONFIG, MaskAnswer), (pictures, PictureAnswer)):
+                await stream.reconfigure(config)
+                assert isinstance(await anext(stream), Accepted)
+                await stream.send(red_gradient(W, H))
+                assert isinstance(await anext(stream), kind)
+
+
+async def test_a_finished_picture_whose_slot_is_gone_costs_the_frame(sharing_server: RunningServer) -> None:
+    composite = pb.Composite(color=pb.Composite.Color(red=1, green=2, blue=3))
+    with shared_region(len(GOOD), len(GOOD)) as region:
+        async with open_stream(sharing_server.target) as stream:
+            await stream.config(**CONFIG, shared_memory=region.message(), composite=composite)
+            os.ftruncate(region.descriptor, region.layout.masks.offset_bytes)
+            await stream.send(1, b"", **region.put(GOOD))
+            dropped = await stream.result()
+            assert dropped.drop_reason == pb.DROP_REASON_BAD_SHARED_MEMORY
+            assert "picture cannot be written: the region has" in dropped.drop_detail
+            assert os.fstat(region.descriptor).st_size == region.layout.masks.offset_bytes
+            os.ftruncate(region.descriptor, region.layout.size_bytes)
+            await stream.send(2, b"", **region.put(GOOD))
+            assert (await stream.result()).outcome == pb.FRAME_OUTCOME_PICTURE
     assert_nothing_is_left(sharing_server)
 
 

@@ -40,8 +40,8 @@ class TestRegion:
         return {"shared_picture": shared, "mask_slot": mask_slot}
 
     def mask(self, result: pb.FrameResult) -> bytes:
-        """The bytes that a result names."""
-        shared = result.shared_mask
+        """The bytes of the mask, or of the finished picture, that a result names."""
+        shared = result.shared_picture if result.HasField("shared_picture") else result.shared_mask
         position = self.layout.masks.position(Span(shared.slot, shared.offset_bytes, shared.length_bytes))
         return os.pread(self.descriptor, shared.length_bytes, position)
 

@@ -4,18 +4,22 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
+from humanseg.composite_config import BlurBackground, Composite, TransparentBackground
 from humanseg.frames import PixelFormat
 from humanseg.session_config import SessionConfig
 from humanseg.shared_memory import ClientRegion, RegionLayout, Ring, SharedMemory, Span, read_whole, sweep_stale_regions
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
+from humanseg.vision.cv import encode_png_rgba
 from support.server import ROOT
 
 CONFIG = SessionConfig(Size(32, 18), pixel_format=PixelFormat.I420)
@@ -82,6 +86,26 @@ def test_a_mask_outside_its_slot_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="slot 1, there are 0 to 0"):
         region.mask_of(pb.FrameResult(shared_mask=pb.SharedSpan(slot=1, length_bytes=1)))
     region.close()
+
+
+def test_a_finished_picture_outside_its_slot_is_refused(tmp_path: Path) -> None:
+    region = ClientRegion(SharedMemory(slots=1), CONFIG, tmp_path)
+    with pytest.raises(ValueError, match="shared picture: offset_bytes 1 and length_bytes"):
+        length_bytes = region.layout.masks.slot_bytes
+        region.picture_of(pb.FrameResult(shared_picture=pb.SharedSpan(offset_bytes=1, length_bytes=length_bytes)))
+    region.close()
+
+
+@pytest.mark.parametrize("size", [Size(1, 5000), Size(1920, 1080)], ids=str)
+def test_a_slot_holds_the_largest_finished_picture(size: Size) -> None:
+    """Noise, which no file can pack: as PNG with transparency it is larger than its pixels."""
+    rng = np.random.default_rng(1)
+    config = SessionConfig(size, pixel_format=PixelFormat.JPEG, composite=Composite(TransparentBackground()))
+    png = encode_png_rgba(rng.integers(0, 256, (*size.shape, 4), np.uint8))
+    assert 4 * size.area_px < len(png) <= SharedMemory().plan(config).masks.slot_bytes
+    config = replace(config, composite=Composite(BlurBackground(), PixelFormat.JPEG, jpeg_quality=100))
+    jpeg = simplejpeg.encode_jpeg(rng.integers(0, 256, (*size.shape, 3), np.uint8), 100, "RGB", "420")
+    assert len(jpeg) <= SharedMemory().plan(config).masks.slot_bytes
 
 
 def test_the_file_is_as_the_server_asks(tmp_path: Path) -> None:
