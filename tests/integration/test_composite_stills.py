@@ -34,7 +34,7 @@ from humanseg.frames import pack_planes, view_frame
 from humanseg.png import SIGNATURE, PngHeader, pack_chunk
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Picture
-from humanseg.vision.composite_planes import from_rgb, to_rgb
+from humanseg.vision.color import from_rgb, to_rgb
 from humanseg.vision.cv import encode_png
 from humanseg.vision.decode import decode_picture
 from support.server import RunningServer
