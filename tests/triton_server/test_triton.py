@@ -105,10 +105,13 @@ async def test_the_masks_are_those_of_the_local_engine(models: Path, triton: Tri
 
 
 async def test_a_picture_that_the_model_cannot_take_harms_no_other(models: Path, triton: TritonProcess) -> None:
-    """Triton joins pictures of both sessions; only the one that is at fault is dropped."""
+    """Triton joins pictures of both sessions; only the one that is at fault is dropped.
+
+    The service itself joins none: what it sends together fails together.
+    """
     bad = picture(0)
     bad[0, 0, 0] = 255
-    with running_server(models, *flags(triton)) as server:
+    with running_server(models, *flags(triton), "--max-batch", "1", "--runners", "4") as server:
         before = triton.statistics()[f"faulty-{W}x{H}"][0]
         good, mixed = await asyncio.gather(
             masks_of(server.target, [picture(seed) for seed in range(12)], model="faulty"),
