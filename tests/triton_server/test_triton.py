@@ -36,6 +36,10 @@ CONFIG = {
 }
 
 
+SHARED = ["--triton-shared-memory"]
+BOTH_WAYS = pytest.mark.parametrize("way", [[], SHARED], ids=["messages", "shared-memory"])
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
@@ -91,13 +95,16 @@ def is_ready(server: RunningServer) -> bool:
         return False
 
 
-async def test_the_masks_are_those_of_the_local_engine(models: Path, triton: TritonProcess) -> None:
+@BOTH_WAYS
+async def test_the_masks_are_those_of_the_local_engine(models: Path, triton: TritonProcess, way: list[str]) -> None:
     pictures = [picture(seed) for seed in range(8)]
-    with running_server(models, *flags(triton)) as remote, running_server(models) as local:
+    with running_server(models, *flags(triton), *way) as remote, running_server(models) as local:
         ours, theirs = [await masks_of(server.target, pictures) for server in (local, remote)]
         assert " engine=triton " in remote.log()
         assert f'device="triton 2.51.0 at {triton.address}"' in remote.log()
         assert remote.metric("humanseg_engine_info", engine="triton", model="medium") == 1
+        assert bool(triton.regions()) == (way == SHARED)
+    wait_until(lambda: not triton.regions())
     assert len(ours) == len(theirs) == len(pictures)
     for frame, mine, other in zip(pictures, ours, theirs, strict=True):
         assert_red(mine, frame)
@@ -164,8 +171,9 @@ async def next_frame(stream: Stream, frame_id: int) -> pb.FrameResult:
     return await stream.result()
 
 
-async def test_it_survives_tritons_death_and_return(models: Path) -> None:
-    with running_triton(models) as triton, running_server(models, *flags(triton)) as server:
+@BOTH_WAYS
+async def test_it_survives_tritons_death_and_return(models: Path, way: list[str]) -> None:
+    with running_triton(models) as triton, running_server(models, *flags(triton), *way) as server:
         async with open_stream(server.target) as stream:
             await stream.config(**CONFIG)
             assert_red(await next_frame(stream, 1), picture(1))
@@ -189,8 +197,10 @@ async def test_it_survives_tritons_death_and_return(models: Path) -> None:
             assert_red(await next_frame(stream, 8), picture(1))
             await stream.finish()
         assert server.metric("humanseg_frames_total", outcome="dropped", reason="engine_failed") == 6
+        assert bool(triton.regions()) == (way == SHARED)
         server.terminate()
         assert server.wait() == 0
+        assert triton.regions() == []
 
 
 async def test_with_another_server_the_loss_of_one_is_no_loss(models: Path, triton: TritonProcess) -> None:
