@@ -6,6 +6,7 @@ import time
 
 from engines.breaker import Breaker, BreakerState
 from engines.runner import EngineError
+from engines.triton_memory import RegionPool
 from engines.triton_server import ModelWanted, ServerFailed, TritonServer
 from humanseg.vision.arrays import AlphaBatch, Batch
 
@@ -20,12 +21,14 @@ CHECK_TIMEOUT_S = 5.0
 class TritonAddress:
     """A server, its breaker, and what is under way there."""
 
-    def __init__(self, address: str, wanted: ModelWanted) -> None:
+    def __init__(self, address: str, wanted: ModelWanted, regions: RegionPool | None = None) -> None:
+        """With regions the server is on this host, and pictures and alphas go through shared memory."""
         self.address = address
         self.under_way = 0
         """Batches sent and not answered; guarded by the runner."""
         self._wanted = wanted
-        self._server = TritonServer(address, wanted)
+        self._regions = regions
+        self._server = TritonServer(address, wanted, regions)
         self._breaker = Breaker()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -74,6 +77,11 @@ class TritonAddress:
         self._stopping.set()
         if self._watch.ident is not None:
             self._watch.join()
+        if self._regions is not None:
+            self._regions.close()
+            self._server.unregister_retired(LOOK_TIMEOUT_S)
+            if left := self._regions.retired():
+                LOGGER.warning("Triton at %s keeps shared memory until it ends: %s", self.address, ", ".join(left))
 
     def _keep_watch(self) -> None:
         while not self._stopping.wait(LOOK_INTERVAL_S):
@@ -82,6 +90,7 @@ class TritonAddress:
                 is_due = self._breaker.take_probe(time.monotonic_ns())
             if is_closed:
                 self._look()
+                self._server.unregister_retired(LOOK_TIMEOUT_S)
             elif is_due:
                 self._probe()
 
@@ -95,7 +104,7 @@ class TritonAddress:
 
     def _probe(self) -> None:
         """Try the address on a fresh connection: the old one may be dead without knowing it."""
-        fresh = TritonServer(self.address, self._wanted)
+        fresh = TritonServer(self.address, self._wanted, self._regions)
         failure: str | None = None
         try:
             fresh.check(CHECK_TIMEOUT_S)

@@ -19,7 +19,9 @@ from engines.runner import (
     check_batch,
 )
 from engines.triton_address import TritonAddress
+from engines.triton_memory import RegionPool
 from engines.triton_server import ModelWanted, ServerFailed, ServerTooSlow
+from humanseg.shared_memory import sweep_stale_regions
 from humanseg.vision.arrays import AlphaBatch, Batch
 
 NAME = "triton"
@@ -47,7 +49,10 @@ class TritonRunner:
         self._timeout_s = servers.timeout_s
         self._state = threading.Lock()
         wanted = ModelWanted(inspected, max_batch)
-        self._addresses = [TritonAddress(address, wanted) for address in servers.addresses]
+        self._addresses = [
+            TritonAddress(address, wanted, _regions(wanted) if servers.shared_memory else None)
+            for address in servers.addresses
+        ]
         releases = self._start(inspected.metadata.name)
         self._info = RunnerInfo(
             engine=NAME,
@@ -134,3 +139,9 @@ class TritonRunner:
         reasons = {one.address: one.reason for one in self._addresses if one.reason} | failures
         listed = "; ".join(f"{address}: {reason}" for address, reason in reasons.items())
         return EngineFailedError(f"no Triton server ran model {self._info.model.name}: {listed}")
+
+
+def _regions(wanted: ModelWanted) -> RegionPool:
+    sweep_stale_regions()
+    model = wanted.inspected.metadata
+    return RegionPool.for_pictures(wanted.max_batch, max(canvas.area_px for canvas in model.canvases), model.channels)

@@ -3,6 +3,7 @@
 NVIDIA's client is taken for its messages and stubs; its own class is not made for several threads.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,6 +15,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from engines.files import one_line
 from engines.onnxruntime_model import InspectedModel
 from engines.runner import EngineFailedError, EngineUnavailableError
+from engines.triton_memory import RegionPool, TensorRegion
 from engines.triton_names import HASH_PARAMETER, triton_name, triton_version
 from humanseg.vision.arrays import AlphaBatch, Batch, Size
 
@@ -61,9 +63,10 @@ class ModelWanted:
 class TritonServer:
     """A connection to one server, for one model."""
 
-    def __init__(self, address: str, wanted: ModelWanted) -> None:
-        """Opens nothing yet: gRPC connects at the first call."""
+    def __init__(self, address: str, wanted: ModelWanted, regions: RegionPool | None) -> None:
+        """Opens nothing yet: gRPC connects at the first call. Without regions messages carry pictures and alphas."""
         self.address = address
+        self._regions = regions
         self._wanted = wanted
         self._names = wanted.triton_names()
         self._version = triton_version(wanted.inspected.sha256)
@@ -81,22 +84,101 @@ class TritonServer:
             ServerFailed, ServerTooSlow: it is the server's fault.
             EngineFailedError: the model failed on the batch, or what came back is no answer to it.
         """
+        if self._regions is not None:
+            return self._infer_in_memory(self._regions, batch, timeout_s)
+        request = self._request(batch)
+        request.raw_input_contents.append(batch.tobytes())
+        answer = self._call(self._stub.ModelInfer, request, timeout_s)
+        wanted = batch.shape[:3]
+        sizes = [len(raw) for raw in answer.raw_output_contents]
+        self._require_alphas(answer, batch, [4 * int(np.prod(wanted))], sizes)
+        # A copy: protobuf's bytes cannot be written to, and the answer is the caller's own.
+        return np.frombuffer(answer.raw_output_contents[0], np.float32).reshape(wanted).copy()
+
+    def _request(self, batch: Batch) -> Any:
         name = self._names[Size(batch.shape[2], batch.shape[1])]
         request = service_pb2.ModelInferRequest(model_name=name, model_version=self._version)
         request.inputs.add(name=self._wanted.inspected.input_name, datatype="UINT8", shape=batch.shape)
         request.outputs.add(name=self._wanted.inspected.output_name)
-        request.raw_input_contents.append(batch.tobytes())
-        answer = self._call(self._stub.ModelInfer, request, timeout_s)
+        return request
+
+    def _require_alphas(self, answer: Any, batch: Batch, wanted_sizes: list[int], sizes: list[int]) -> None:
         wanted = batch.shape[:3]
         seen = [(one.name, one.datatype, tuple(one.shape)) for one in answer.outputs]
-        sizes = [len(raw) for raw in answer.raw_output_contents]
-        if seen != [(self._wanted.inspected.output_name, "FP32", wanted)] or sizes != [4 * int(np.prod(wanted))]:
+        if seen != [(self._wanted.inspected.output_name, "FP32", wanted)] or sizes != wanted_sizes:
             raise EngineFailedError(
-                f"Triton at {self.address} answers {seen} in {sizes} bytes to {name}, expected"
+                f"Triton at {self.address} answers {seen} in {sizes} bytes to {answer.model_name}, expected"
                 f" {self._wanted.inspected.output_name} FP32 {wanted}"
             )
-        # A copy: protobuf's bytes cannot be written to, and the answer is the caller's own.
-        return np.frombuffer(answer.raw_output_contents[0], np.float32).reshape(wanted).copy()
+
+    def _infer_in_memory(self, regions: RegionPool, batch: Batch, timeout_s: float) -> AlphaBatch:
+        deadline_s = time.monotonic() + timeout_s
+        if (region := regions.take()) is not None:
+            try:
+                return self._infer_in(region, regions, batch, timeout_s)
+            except (EngineFailedError, ServerFailed) as error:
+                if region.name not in str(error):  # else it does not know the region: it was started again
+                    raise
+        region = regions.make()
+        try:
+            self._register(region, max(0.0, deadline_s - time.monotonic()))
+        except BaseException:
+            regions.discard(region)
+            raise
+        return self._infer_in(region, regions, batch, max(0.0, deadline_s - time.monotonic()))
+
+    def _infer_in(self, region: TensorRegion, regions: RegionPool, batch: Batch, timeout_s: float) -> AlphaBatch:
+        try:
+            alpha = self._run_in(region, batch, timeout_s)
+        except BaseException:
+            regions.discard(region)
+            raise
+        regions.give_back(region)
+        if regions.is_closed:
+            self.unregister_retired(timeout_s)
+        return alpha
+
+    def _run_in(self, region: TensorRegion, batch: Batch, timeout_s: float) -> AlphaBatch:
+        region.write(batch)
+        request = self._request(batch)
+        wanted = batch.shape[:3]
+        for port, size, offset in (
+            (request.inputs[0], batch.nbytes, 0),
+            (request.outputs[0], 4 * int(np.prod(wanted)), region.alpha_offset_bytes),
+        ):
+            port.parameters["shared_memory_region"].string_param = region.name
+            port.parameters["shared_memory_byte_size"].int64_param = size
+            port.parameters["shared_memory_offset"].int64_param = offset
+        answer = self._call(self._stub.ModelInfer, request, timeout_s)
+        self._require_alphas(answer, batch, [0], [len(raw) for raw in answer.raw_output_contents])
+        return region.read(wanted)
+
+    def _register(self, region: TensorRegion, timeout_s: float) -> None:
+        request = service_pb2.SystemSharedMemoryRegisterRequest(
+            name=region.name, key=region.key, offset=0, byte_size=region.size_bytes
+        )
+        try:
+            self._call(self._stub.SystemSharedMemoryRegister, request, timeout_s)
+        except EngineFailedError as error:
+            raise EngineFailedError(
+                f"{error}; it must run on this host with the same /dev/shm, as the same user or root, or leave out"
+                " --triton-shared-memory"
+            ) from error
+        region.unlink()
+
+    def unregister_retired(self, timeout_s: float) -> None:
+        """Have Triton let go of regions that nobody uses any more; what it cannot now it is asked again."""
+        if self._regions is None:
+            return
+        for name in self._regions.retired():
+            request = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
+            try:
+                self._call(self._stub.SystemSharedMemoryUnregister, request, timeout_s)
+            except ServerFailed:
+                return
+            except EngineFailedError:  # a call that was given up still runs in it
+                continue
+            self._regions.forget(name)
 
     def look(self, timeout_s: float) -> None:
         """Ask whether the server has the models and is ready to run them.

@@ -207,12 +207,8 @@ class ClientRegion:
         self._slot_of: dict[int, int] = {}
         self._linked = True
         mode = 0o600 if wanted.group_id is None else 0o660
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._descriptor = create_object(self._path, self.layout.size_bytes)
         try:
-            # Held until this process ends, however it ends: that is how `sweep_stale_regions` tells remains.
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Now, rather than page by page: a full /dev/shm says so here.
-            os.posix_fallocate(self._descriptor, 0, self.layout.size_bytes)
             os.pwrite(self._descriptor, self.token, 0)
             if wanted.group_id is not None:
                 os.fchown(self._descriptor, -1, wanted.group_id)
@@ -315,6 +311,25 @@ class ClientRegion:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def create_object(path: Path, size_bytes: int) -> int:
+    """Make a shared-memory object that is this user's alone and lies in memory as a whole; its descriptor.
+
+    Raises:
+        OSError: the system has no room for it, or no shared memory.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        # Held until this process ends, however it ends: that is how `sweep_stale_regions` tells remains.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Now, rather than page by page: a full /dev/shm says so here.
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except BaseException:
+        path.unlink()
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def write_whole(descriptor: int, data: bytes | memoryview, position: int) -> None:

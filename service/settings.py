@@ -65,6 +65,9 @@ class Settings:
     triton_timeout_s: float = _setting(
         1.0, "how long a batch may take there, tries on other servers included", low=0.01, high=60
     )
+    triton_shared_memory: bool = _setting(
+        False, "pictures to Triton and masks from it through shared memory; Triton must run on this host"
+    )
     runners: int = _setting(0, "threads that run the engine; 0: one a CPU", low=0, high=256)
     workers: int = _setting(1, "server processes behind the port; threads and sessions are dealt out", low=1, high=256)
     worker_silence_s: float = _setting(
@@ -154,7 +157,9 @@ class Settings:
     @property
     def triton_servers(self) -> RemoteServers | None:
         """Who runs the models, where it is not this process."""
-        return None if self.triton is None else RemoteServers.parse(self.triton, self.triton_timeout_s)
+        if self.triton is None:
+            return None
+        return RemoteServers.parse(self.triton, self.triton_timeout_s, shared_memory=self.triton_shared_memory)
 
     @property
     def max_frame_bytes(self) -> int:
@@ -216,6 +221,8 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         raise SettingsError("--tls-client-ca-file asks for clients' certificates; give --tls-cert-file as well")
     if ENGINES[settings.engine].is_remote != (settings.triton is not None):
         raise SettingsError("--engine triton and --triton HOST:PORT belong together; give both or neither")
+    if settings.triton_shared_memory and settings.triton is None:
+        raise SettingsError("--triton-shared-memory is for the servers of --triton; give both, or leave it out")
     try:
         _ = settings.triton_servers
     except ValueError as error:

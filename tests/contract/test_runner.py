@@ -7,7 +7,7 @@ that none goes out is tested. Photos are frames of the committed clip.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,23 +80,42 @@ def test_the_engine_is_tested_here(engine: str) -> None:
         pytest.skip(str(LACKING[engine]))
 
 
-@pytest.fixture(scope="module", params=[engine for engine, lacking in LACKING.items() if lacking is None])
-def engine(request: pytest.FixtureRequest) -> str:
+#: By name: the engine, and whether it shares memory with the servers that run the models for it.
+CASES = {engine: (engine, False) for engine, lacking in LACKING.items() if lacking is None}
+CASES |= {f"{engine}-shared-memory": (engine, True) for engine in CASES if ENGINES[engine].is_remote}
+
+
+class Servers(ExitStack):
+    """What was started for engines that leave the models to others."""
+
+    def __init__(self, *, shared_memory: bool) -> None:
+        super().__init__()
+        self.shared_memory = shared_memory
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[ExitStack]:
-    """What was started for engines that leave the models to others; ends with the module."""
-    with ExitStack() as started:
+def engine(case: str) -> str:
+    return CASES[case][0]
+
+
+@pytest.fixture(scope="module")
+def servers(case: str) -> Iterator[Servers]:
+    """They end with the tests of the engine."""
+    with Servers(shared_memory=CASES[case][1]) as started:
         yield started
 
 
-def opened(engine: str, path: Path, factory: pytest.TempPathFactory, servers: ExitStack) -> Runner:
+def opened(engine: str, path: Path, factory: pytest.TempPathFactory, servers: Servers) -> Runner:
     """Open a model; before it, build it or start a server that has it, for an engine that runs what others made."""
     if ENGINES[engine].is_remote:
         triton = servers.enter_context(running_triton_with(path, "--max-batch", str(MAX_BATCH)))
-        return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, servers=triton.servers)
+        reached = replace(triton.servers, shared_memory=servers.shared_memory)
+        return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, servers=reached)
     plans = factory.mktemp("plans")
     try:
         return open_runner(engine, path, max_batch=MAX_BATCH, concurrency=CONCURRENCY, plans=plans)
@@ -114,14 +133,14 @@ def bars(engine: str) -> Bars:
 
 
 @pytest.fixture(scope="module")
-def runner(engine: str, tmp_path_factory: pytest.TempPathFactory, servers: ExitStack) -> Iterator[Runner]:
+def runner(engine: str, tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[Runner]:
     runner = opened(engine, write_red_model(tmp_path_factory.mktemp("models") / "red.onnx"), tmp_path_factory, servers)
     yield runner
     runner.close()
 
 
 @pytest.fixture(scope="module")
-def medium(engine: str, tmp_path_factory: pytest.TempPathFactory, servers: ExitStack) -> Iterator[Runner]:
+def medium(engine: str, tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[Runner]:
     runner = opened(engine, MEDIUM, tmp_path_factory, servers)
     yield runner
     runner.close()
@@ -245,7 +264,7 @@ def test_what_is_no_alpha_does_not_pass_for_a_mask(
     engine: str,
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    servers: ExitStack,
+    servers: Servers,
     divisor: float,
     text: str,
 ) -> None:
@@ -265,7 +284,7 @@ def test_opening_a_model_leaves_the_arithmetic_of_the_process_alone(runner: Runn
 
 
 def test_closed_is_closed(
-    engine: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, servers: ExitStack
+    engine: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, servers: Servers
 ) -> None:
     runner = opened(engine, write_red_model(tmp_path / "red.onnx"), tmp_path_factory, servers)
     runner.close()
@@ -275,7 +294,7 @@ def test_closed_is_closed(
 
 
 def test_closing_while_others_run(
-    engine: str, bars: Bars, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, servers: ExitStack
+    engine: str, bars: Bars, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, servers: Servers
 ) -> None:
     """What is under way ends with its mask, what comes later with the one error; nothing hangs, nothing dies."""
     runner = opened(engine, write_red_model(tmp_path / "red.onnx"), tmp_path_factory, servers)

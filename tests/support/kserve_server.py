@@ -3,6 +3,7 @@
 In the test's own process, so that a call can be held up and let go at will. The real Triton is in tests/triton_server.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,34 @@ from engines.onnxruntime_model import inspect
 from engines.triton_config import config_text
 from engines.triton_names import triton_version
 from engines.triton_serving import Backend, Device, ServingPlan
+from humanseg.shared_memory import FOLDER
 from support.timing import limit_s
 
 PLAN = ServingPlan(Backend.PYTHON, Device.CPU, 8, (), 0, 1, 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in shared memory a tensor lies."""
+
+    name: str
+    offset: int
+    size: int
+
+    @classmethod
+    def of(cls, port: Any) -> "Place | None":
+        given = port.parameters
+        if "shared_memory_region" not in given:
+            return None
+        offset, size = given["shared_memory_offset"].int64_param, given["shared_memory_byte_size"].int64_param
+        return cls(given["shared_memory_region"].string_param, offset, size)
+
+    def read(self, file: Any) -> bytes:
+        return os.pread(file.fileno(), self.size, self.offset)
+
+    def write(self, file: Any, alphas: bytes) -> None:
+        assert len(alphas) == self.size
+        os.pwrite(file.fileno(), alphas, self.offset)
 
 
 @dataclass
@@ -42,6 +68,14 @@ class KserveServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: igno
     """Batch sizes asked for."""
     hold: threading.Event = field(default_factory=threading.Event)
     """While it is not set, ModelInfer waits."""
+    regions: dict[str, Any] = field(default_factory=dict)
+    """Open shared memory by the name it was registered by."""
+    opens_regions: bool = True
+    answers_in_memory: bool = True
+    inferred_in: list[str] = field(default_factory=list)
+    """The regions of batches."""
+    raw_bytes: int = 0
+    """Of pictures in messages."""
     _server: Any = None
 
     def __post_init__(self) -> None:
@@ -95,12 +129,37 @@ class KserveServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: igno
             _abort(context, fault)
         if not self._has(request.model_name, request.model_version):
             _abort(context, grpc.StatusCode.NOT_FOUND)
-        batch = np.frombuffer(request.raw_input_contents[0], np.uint8).reshape(shape)
+        self.raw_bytes += sum(len(raw) for raw in request.raw_input_contents)
+        place = Place.of(request.inputs[0])
+        if place is not None:
+            self.inferred_in.append(place.name)
+            if place.name not in self.regions:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Unable to find shared memory region: '{place.name}'")
+            picture = place.read(self.regions[place.name])
+        else:
+            picture = request.raw_input_contents[0]
+        batch = np.frombuffer(picture, np.uint8).reshape(shape)
         alpha = (batch[..., 0] / 255).astype(np.float32)
         answer = service_pb2.ModelInferResponse(model_name=request.model_name, model_version=request.model_version)
         answer.outputs.add(name="alpha", datatype="FP32", shape=alpha.shape)
-        answer.raw_output_contents.append(alpha.tobytes()[: self.answer_bytes])
+        out = Place.of(request.outputs[0])
+        if out is not None and self.answers_in_memory:
+            out.write(self.regions[out.name], alpha.tobytes())
+            answer.raw_output_contents.append(b"")
+        else:
+            answer.raw_output_contents.append(alpha.tobytes()[: self.answer_bytes])
         return answer
+
+    def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:
+        if not self.opens_regions:
+            context.abort(grpc.StatusCode.INTERNAL, f"Unable to open shared memory region: '{request.key}'")
+        self.regions[request.name] = (FOLDER / request.key.removeprefix("/")).open("r+b", buffering=0)
+        return service_pb2.SystemSharedMemoryRegisterResponse()
+
+    def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:
+        if request.name in self.regions:
+            self.regions.pop(request.name).close()
+        return service_pb2.SystemSharedMemoryUnregisterResponse()
 
     def _has(self, name: str, version: str) -> bool:
         return name in self.configs and version == self.version

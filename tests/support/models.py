@@ -50,7 +50,7 @@ def write_red_model(
 
 
 def write_faulty_model(path: Path, *, name: str = "faulty") -> Path:
-    """A model that works on dark pictures and fails in the engine when the first pixel's red is above 127.
+    """A model that works on dark pictures and fails in the engine when the first pixel's red of any is above 127.
 
     Gather with an index out of range is refused by ONNX Runtime at run time; everything before it is in order.
     """
@@ -58,8 +58,8 @@ def write_faulty_model(path: Path, *, name: str = "faulty") -> Path:
     alpha = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, ["n", "h", "w"])
     nodes = [
         helper.make_node("Cast", ["frames"], ["values"], to=TensorProto.FLOAT),
-        helper.make_node("Slice", ["values", "zero4", "one4", "axes4"], ["first"]),
-        helper.make_node("Reshape", ["first", "scalar"], ["pixel"]),
+        helper.make_node("Slice", ["values", "zero3", "one3", "axes3"], ["first"]),
+        helper.make_node("ReduceMax", ["first"], ["pixel"], keepdims=0),
         helper.make_node("Div", ["pixel", "threshold"], ["scaled"]),
         # 0 while red <= 127, 100 and more above it: no such channel.
         helper.make_node("Floor", ["scaled"], ["step"]),
@@ -69,10 +69,9 @@ def write_faulty_model(path: Path, *, name: str = "faulty") -> Path:
         helper.make_node("Div", ["channel", "full"], ["alpha"]),
     ]
     constants = [
-        helper.make_tensor("zero4", TensorProto.INT64, [4], [0, 0, 0, 0]),
-        helper.make_tensor("one4", TensorProto.INT64, [4], [1, 1, 1, 1]),
-        helper.make_tensor("axes4", TensorProto.INT64, [4], [0, 1, 2, 3]),
-        helper.make_tensor("scalar", TensorProto.INT64, [0], []),
+        helper.make_tensor("zero3", TensorProto.INT64, [3], [0, 0, 0]),
+        helper.make_tensor("one3", TensorProto.INT64, [3], [1, 1, 1]),
+        helper.make_tensor("axes3", TensorProto.INT64, [3], [1, 2, 3]),
         helper.make_tensor("threshold", TensorProto.FLOAT, [], [128.0]),
         helper.make_tensor("hundred", TensorProto.FLOAT, [], [100.0]),
         helper.make_tensor("full", TensorProto.FLOAT, [], [255.0]),

@@ -128,6 +128,13 @@ class TritonProcess:
             for one in answer.model_stats
         }
 
+    def regions(self) -> list[str]:
+        """Names of the shared memory that is registered."""
+        with grpc.insecure_channel(self.address) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            answer = stub.SystemSharedMemoryStatus(service_pb2.SystemSharedMemoryStatusRequest(), timeout=limit_s(10))
+        return sorted(answer.regions)
+
     def _is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/v2/health/ready", timeout=5) as answer:

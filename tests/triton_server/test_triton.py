@@ -36,6 +36,10 @@ CONFIG = {
 }
 
 
+SHARED = ["--triton-shared-memory"]
+BOTH_WAYS = pytest.mark.parametrize("way", [[], SHARED], ids=["messages", "shared-memory"])
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
@@ -91,13 +95,16 @@ def is_ready(server: RunningServer) -> bool:
         return False
 
 
-async def test_the_masks_are_those_of_the_local_engine(models: Path, triton: TritonProcess) -> None:
+@BOTH_WAYS
+async def test_the_masks_are_those_of_the_local_engine(models: Path, triton: TritonProcess, way: list[str]) -> None:
     pictures = [picture(seed) for seed in range(8)]
-    with running_server(models, *flags(triton)) as remote, running_server(models) as local:
+    with running_server(models, *flags(triton), *way) as remote, running_server(models) as local:
         ours, theirs = [await masks_of(server.target, pictures) for server in (local, remote)]
         assert " engine=triton " in remote.log()
         assert f'device="triton 2.51.0 at {triton.address}"' in remote.log()
         assert remote.metric("humanseg_engine_info", engine="triton", model="medium") == 1
+        assert bool(triton.regions()) == (way == SHARED)
+    wait_until(lambda: not triton.regions())
     assert len(ours) == len(theirs) == len(pictures)
     for frame, mine, other in zip(pictures, ours, theirs, strict=True):
         assert_red(mine, frame)
@@ -105,10 +112,13 @@ async def test_the_masks_are_those_of_the_local_engine(models: Path, triton: Tri
 
 
 async def test_a_picture_that_the_model_cannot_take_harms_no_other(models: Path, triton: TritonProcess) -> None:
-    """Triton joins pictures of both sessions; only the one that is at fault is dropped."""
+    """Triton joins pictures of both sessions; only the one that is at fault is dropped.
+
+    The service itself joins none: what it sends together fails together.
+    """
     bad = picture(0)
     bad[0, 0, 0] = 255
-    with running_server(models, *flags(triton)) as server:
+    with running_server(models, *flags(triton), "--max-batch", "1", "--runners", "4") as server:
         before = triton.statistics()[f"faulty-{W}x{H}"][0]
         good, mixed = await asyncio.gather(
             masks_of(server.target, [picture(seed) for seed in range(12)], model="faulty"),
@@ -161,8 +171,9 @@ async def next_frame(stream: Stream, frame_id: int) -> pb.FrameResult:
     return await stream.result()
 
 
-async def test_it_survives_tritons_death_and_return(models: Path) -> None:
-    with running_triton(models) as triton, running_server(models, *flags(triton)) as server:
+@BOTH_WAYS
+async def test_it_survives_tritons_death_and_return(models: Path, way: list[str]) -> None:
+    with running_triton(models) as triton, running_server(models, *flags(triton), *way) as server:
         async with open_stream(server.target) as stream:
             await stream.config(**CONFIG)
             assert_red(await next_frame(stream, 1), picture(1))
@@ -186,8 +197,10 @@ async def test_it_survives_tritons_death_and_return(models: Path) -> None:
             assert_red(await next_frame(stream, 8), picture(1))
             await stream.finish()
         assert server.metric("humanseg_frames_total", outcome="dropped", reason="engine_failed") == 6
+        assert bool(triton.regions()) == (way == SHARED)
         server.terminate()
         assert server.wait() == 0
+        assert triton.regions() == []
 
 
 async def test_with_another_server_the_loss_of_one_is_no_loss(models: Path, triton: TritonProcess) -> None:
@@ -212,9 +225,9 @@ def refused(models: Path, *arguments: str) -> str:
 
 def test_triton_absent_at_the_start(models: Path, triton: TritonProcess) -> None:
     text = refused(models, "--engine", "triton", "--triton", "127.0.0.1:1")
-    assert "event=start_failed" in text
-    assert "Triton at 127.0.0.1:1 cannot serve faulty (UNAVAILABLE" in text
-    assert "start it, or set --triton" in text
+    failed = next(line for line in text.splitlines() if "event=start_failed" in line)
+    assert "no Triton server runs model faulty: Triton at 127.0.0.1:1 cannot serve faulty (UNAVAILABLE" in failed
+    assert "start it, or set --triton" in failed
 
 
 def test_another_version_of_the_model_there(tmp_path: Path, triton: TritonProcess) -> None:

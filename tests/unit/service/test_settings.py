@@ -56,6 +56,12 @@ def test_triton_and_its_addresses_belong_together() -> None:
     for arguments in (["--engine", "triton"], ["--triton", "a:1"]):
         with pytest.raises(SettingsError, match="--engine triton and --triton HOST:PORT belong together"):
             load_settings(arguments, {})
+    shared = load_settings(["--engine", "triton", "--triton", "127.0.0.1:1", "--triton-shared-memory"], {})
+    assert shared.triton_servers == RemoteServers(("127.0.0.1:1",), 1.0, shared_memory=True)
+    with pytest.raises(SettingsError, match=r"--triton: 192\.0\.2\.1:1 cannot share memory: 192\.0\.2\.1 is"):
+        load_settings(["--engine", "triton", "--triton", "192.0.2.1:1"], {"HUMANSEG_TRITON_SHARED_MEMORY": "true"})
+    with pytest.raises(SettingsError, match="--triton-shared-memory is for the servers of --triton"):
+        load_settings(["--triton-shared-memory"], {})
     with pytest.raises(SettingsError, match="--triton: address 'b' is not HOST:PORT, for example"):
         load_settings(["--engine", "triton", "--triton", "a:1,b"], {})
 
