@@ -27,12 +27,12 @@ from humanseg.errors import (
 from humanseg.frames import PixelFormat, TimedFrame, message_limit_bytes
 from humanseg.masks import MaskEncoding
 from humanseg.options import ColorMatrix, ColorRange, FramePolicy, People, TemporalFusion
-from humanseg.pictures import PictureLike
+from humanseg.pictures import PictureLike, check_byte_limit
 from humanseg.proto_enums import MASK_ENCODING, PEOPLE
 from humanseg.reconnect import AnyFrame, FrameSource, Patience, masks_of
 from humanseg.session_config import SessionConfig
 from humanseg.shared_memory import SharedMemory
-from humanseg.stills import Composed, ask_for_composite, check_still_bytes, read_composed, still_request
+from humanseg.stills import Composed, ask_for_composite, read_composed, still_request
 from humanseg.stream import SegmentationStream, StreamLimits
 from humanseg.threads import run_to_end, this_task_is_cancelled
 from humanseg.v1 import segmentation_pb2 as pb
@@ -294,7 +294,7 @@ class SegmentationClient:
         if self._limits is None:
             await self.list_models()
         if self._limits is not None:
-            check_still_bytes(request, self._limits.max_frame_bytes)
+            check_byte_limit(len(request.picture), self._limits.max_frame_bytes, len(request.background_image))
         timeout_s = self._options.timeout_s
         response = await _finish(self._stub().Segment(request, timeout=timeout_s, metadata=self._metadata))
         try:

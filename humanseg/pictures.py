@@ -93,15 +93,22 @@ def check_color(frame: RawFrame, matrix: ColorMatrix | None, levels: ColorRange 
         raise _unfit(f"frame is {frame.color}, color_matrix and color_range say {told}; give those it has")
 
 
-def check_byte_limit(data: bytes | memoryview, max_frame_bytes: int) -> None:
+def check_byte_limit(picture_bytes: int, max_frame_bytes: int, image_bytes: int = 0) -> None:
     """Refuse what the server would refuse, before it is sent.
+
+    Args:
+        picture_bytes: of the picture.
+        max_frame_bytes: the server's limit.
+        image_bytes: of a background image that goes in the same message.
 
     Raises:
         LimitExceededError: too many bytes; names the limit.
     """
-    if len(data) > max_frame_bytes:
+    if picture_bytes + image_bytes > max_frame_bytes:
+        beside = f" with a background image of {image_bytes}" if image_bytes else ""
         raise LimitExceededError(
-            f"picture of {len(data)} bytes exceeds the server's max_frame_bytes {max_frame_bytes}; send it smaller",
+            f"picture of {picture_bytes} bytes{beside} exceeds the server's max_frame_bytes {max_frame_bytes};"
+            " send it smaller",
             code=grpc.StatusCode.RESOURCE_EXHAUSTED,
             reason="LIMIT_EXCEEDED",
             metadata={"max_frame_bytes": str(max_frame_bytes)},

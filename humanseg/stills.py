@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.answers import ModelInfo, StageTimes, read_model, read_times
 from humanseg.composite_config import Composite, ImageBackground
-from humanseg.errors import LimitExceededError
 from humanseg.frames import PixelFormat, RawFrame, frame_bytes
 from humanseg.options import ColorMatrix, ColorRange
 from humanseg.pictures import PictureLike, check_color, pack_picture, unpack_picture
@@ -79,25 +77,6 @@ def ask_for_composite(request: pb.SegmentRequest, composite: Composite) -> None:
     request.composite.CopyFrom(composite.to_message())
     if isinstance(composite.background, ImageBackground):
         request.background_image = composite.background.file
-
-
-def check_still_bytes(request: pb.SegmentRequest, max_frame_bytes: int) -> None:
-    """Refuse what the server would refuse, before it is sent.
-
-    Raises:
-        LimitExceededError: too many bytes, those of the background image counted in; names the limit.
-    """
-    picture_bytes, image_bytes = len(request.picture), len(request.background_image)
-    if picture_bytes + image_bytes > max_frame_bytes:
-        what = f"picture of {picture_bytes} bytes"
-        if image_bytes:
-            what += f" with a background image of {image_bytes}"
-        raise LimitExceededError(
-            f"{what} exceeds the server's max_frame_bytes {max_frame_bytes}; send it smaller",
-            code=grpc.StatusCode.RESOURCE_EXHAUSTED,
-            reason="LIMIT_EXCEEDED",
-            metadata={"max_frame_bytes": str(max_frame_bytes)},
-        )
 
 
 def read_composed(message: pb.SegmentResponse) -> Composed:

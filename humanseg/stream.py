@@ -209,7 +209,7 @@ class SegmentationStream:
             if self._region is not None:
                 room_bytes = min(room_bytes, self._region.layout.pictures.slot_bytes)
             packed = pack(picture, self._config.pixel_format, size or self._config.size, room_bytes)
-            check_byte_limit(packed.data, self.limits.max_frame_bytes)
+            check_byte_limit(len(packed.data), self.limits.max_frame_bytes)
             if self._region is not None:
                 self._region.require_fit(packed.data)
             while self._is_full() and not self._over:

@@ -54,9 +54,9 @@ def test_an_array_that_does_not_fit_its_format_is_refused(
 
 
 def test_the_limit_is_inclusive_and_named() -> None:
-    check_byte_limit(bytes(10), 10)
+    check_byte_limit(10, 10)
     with pytest.raises(LimitExceededError, match="11 bytes exceeds the server's max_frame_bytes 10") as caught:
-        check_byte_limit(bytes(11), 10)
+        check_byte_limit(11, 10)
     assert caught.value.metadata == {"max_frame_bytes": "10"}
 
 
