@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.stream_protocol import CallError, Reason
+from service.call_errors import CallError, Reason
 from service.watched_file import WatchedFile
 
 #: 256 random bits in hexadecimal have 64; what is much shorter can be guessed.

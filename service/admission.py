@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from service.stream_protocol import CallError, Reason
+from service.call_errors import CallError, Reason
 
 #: Work is measured over this time.
 WINDOW_NS = 1_000_000_000

@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 
 import grpc
 
+from service.call_errors import CallError
 from service.status import to_status
-from service.stream_protocol import CallError
 
 #: How long a status may wait for the client's window before the call is cut off without one.
 ABORT_TIMEOUT_S = 10.0

@@ -4,8 +4,9 @@ from humanseg.proto_enums import PIXEL_FORMAT, UnknownChoiceError
 from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.composite_planes import Blur
 from humanseg.vision.decode import DecodeError, TooLargeError, decode_picture
+from service.call_errors import CallError, Reason, invalid
 from service.compositing import BackgroundImage, CompositePlan, RequestedComposite, Transparent
-from service.stream_protocol import CallError, Reason, SizeLimits, invalid
+from service.stream_config import SizeLimits
 
 
 def requested_composite(

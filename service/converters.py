@@ -33,6 +33,7 @@ from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
+from service.call_errors import CallError, Reason, invalid
 from service.composite_messages import composite_message, requested_composite
 from service.picture_form import check_color, check_layout
 from service.pipeline import EncodedMask, PictureTask
@@ -41,8 +42,8 @@ from service.settings import Settings
 from service.shared_memory import RegionRequest
 from service.stages import STAGES, Stage, StageClock
 from service.still_composite import check_still_composite
+from service.stream_config import RequestedConfig, SizeLimits, StreamConfig, check_mask_size
 from service.stream_protocol import (
-    CallError,
     ConfigEntry,
     DegradeEntry,
     DropEntry,
@@ -50,13 +51,7 @@ from service.stream_protocol import (
     FrameEntry,
     NoticeEntry,
     NoticeReason,
-    Reason,
     ReceivedFrame,
-    RequestedConfig,
-    SizeLimits,
-    StreamConfig,
-    check_mask_size,
-    invalid,
 )
 
 Choice = TypeVar("Choice", bound=enum.Enum)

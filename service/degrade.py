@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from humanseg.options import Degradation
-from service.stream_protocol import StreamConfig
+from service.stream_config import StreamConfig
 
 #: From the best model to the cheapest; others have no smaller one.
 MODELS_BY_COST = ("large", "medium", "small")

@@ -23,7 +23,7 @@ from service.models import ModelCatalog
 from service.pipeline import EncodedMask, FusionMemory, PictureTask, Prepared, finish, geometry, prepare
 from service.scheduling import Lane, Urgency, choose_batch
 from service.stages import StageClock
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 from service.worker_threads import WorkerThreads
 
 

@@ -12,7 +12,7 @@ from engines.metadata import ModelMetadata
 from service.models import ModelCatalog
 from service.pipeline import EncodedMask, FusionMemory, PictureTask, estimate, prepare
 from service.stages import StageClock
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 
 
 class Estimator:

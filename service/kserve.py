@@ -15,6 +15,7 @@ import humanseg
 from service import log
 from service.access import Gate, Tenant
 from service.border import abort, new_id
+from service.call_errors import CallError, Reason
 from service.kserve_infer import InferDesk
 from service.kserve_memory import RegionBook
 from service.kserve_models import KserveModels
@@ -27,7 +28,7 @@ from service.session_door import Caller, SessionDoor
 from service.settings import Settings
 from service.status import internal
 from service.stills import StillDesk
-from service.stream_protocol import CallError, Reason, SizeLimits
+from service.stream_config import SizeLimits
 
 KSERVE_NAME = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -9,6 +9,7 @@ from humanseg.frames import PixelFormat
 from humanseg.masks import MaskEncoding
 from humanseg.options import Estimates, TemporalFusion
 from humanseg.vision.orientation import Rotation
+from service.call_errors import CallError
 from service.kserve_memory import Place, RegionBook
 from service.kserve_models import KserveModels
 from service.kserve_sequences import Outcome, SequenceTable
@@ -16,7 +17,7 @@ from service.kserve_tensors import InferRequest, file_in, infer_response, read_r
 from service.pipeline import EncodedMask, PictureTask
 from service.session_door import Caller
 from service.stills import StillDesk
-from service.stream_protocol import CallError, SizeLimits
+from service.stream_config import SizeLimits
 
 
 class InferDesk:

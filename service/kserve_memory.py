@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 
 from humanseg.shared_memory import NAME_PREFIX
+from service.call_errors import CallError, Reason, invalid
 from service.region import SharedFile, SharedMemoryError
 from service.shared_memory import FieldNames, open_object, refused, require_allowed
-from service.stream_protocol import CallError, Reason, invalid
 
 #: Each holds a descriptor until it is unregistered.
 REGIONS_LIMIT = 256

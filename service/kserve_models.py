@@ -11,9 +11,9 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from engines.runner import RunnerInfo
+from service.call_errors import CallError, Reason
 from service.models import ModelCatalog
 from service.stages import Stage, StageClock
-from service.stream_protocol import CallError, Reason
 
 #: Tools compare versions as numbers; the model's own stands in the configuration's parameters.
 VERSION = "1"

@@ -12,21 +12,13 @@ from humanseg.frames import PixelFormat
 from humanseg.options import FramePolicy
 from humanseg.vision.arrays import Size
 from humanseg.vision.decode import DecodeError, picture_size
+from service.call_errors import CallError, Reason, invalid
 from service.kserve_models import KserveModel
 from service.kserve_tensors import SequenceTurn
 from service.session import Answer, DropAnswer, Incoming, MaskAnswer
 from service.session_door import Caller, SessionDoor
-from service.stream_protocol import (
-    CallError,
-    DropReason,
-    NoticeEntry,
-    NoticeReason,
-    Reason,
-    ReceivedFrame,
-    RequestedConfig,
-    SizeLimits,
-    invalid,
-)
+from service.stream_config import RequestedConfig, SizeLimits
+from service.stream_protocol import DropReason, NoticeEntry, NoticeReason, ReceivedFrame
 
 #: Requests of one sequence without an answer; whoever sends more is held back.
 TURNS_LIMIT = 8

@@ -8,11 +8,11 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2
 
+from service.call_errors import CallError, Reason
 from service.kserve_sequences import SequenceTable
 from service.rate import MessageRate
 from service.session import SessionTimeouts
 from service.status import CODES
-from service.stream_protocol import CallError, Reason
 
 #: Pictures by themselves that one stream may have under way; then nothing more is read.
 STILLS_LIMIT = 4

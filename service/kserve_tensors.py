@@ -8,9 +8,10 @@ from tritonclient.grpc import service_pb2
 from humanseg.frames import PixelFormat, frame_bytes
 from humanseg.options import TemporalFusion
 from humanseg.vision.arrays import Size
+from service.call_errors import CallError, Reason, invalid
 from service.kserve_memory import Place, RegionBook
 from service.kserve_models import MASK, VERSION, KserveModel, KserveModels
-from service.stream_protocol import CallError, Reason, SizeLimits, invalid
+from service.stream_config import SizeLimits
 
 _REGION, _OFFSET, _BYTE_SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 #: Parameter -> the kinds of value that it may have. The last three are taken and mean nothing here.

@@ -23,7 +23,7 @@ from humanseg.vision.temporal import LONGEST_GAP_US, PARAMETERS, FusionState, Re
 from service.compositing import CompositePlan
 from service.region import SharedPicture
 from service.stages import StageClock
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 
 
 @dataclass(frozen=True, slots=True)

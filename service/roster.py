@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from service.access import Tenant
+from service.call_errors import CallError, Reason
 from service.metrics import ServiceMetrics
 from service.session import Session
-from service.stream_protocol import CallError, Reason
 
 
 class Roster:

@@ -10,6 +10,7 @@ from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from service import converters, log
 from service.access import Gate, Tenant
 from service.border import abort
+from service.call_errors import CallError, ProtocolViolation, Reason
 from service.models import ModelCatalog
 from service.session import (
     AcceptAnswer,
@@ -25,7 +26,8 @@ from service.session_door import Caller, SessionDoor
 from service.settings import Settings
 from service.shared_memory import RegionDesk
 from service.stills import StillDesk
-from service.stream_protocol import CallError, DegradeEntry, ProtocolViolation, Reason, SizeLimits, check_model
+from service.stream_config import SizeLimits, check_model
+from service.stream_protocol import DegradeEntry
 from service.wire import CutRequest, CutResponse, cut_request, join_response
 
 StreamContext = grpc.aio.ServicerContext[CutRequest, CutResponse]

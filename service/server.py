@@ -31,7 +31,7 @@ from service.rpc import SegmentationServicer, register
 from service.session_door import SessionDoor
 from service.settings import Settings
 from service.stills import StillDesk
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 from service.tls import TlsFiles, server_credentials, watch
 from service.tracing import open_tracing
 from service.unix_socket import SocketRefused, listening_on

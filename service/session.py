@@ -19,6 +19,7 @@ from humanseg.options import Estimates, FramePolicy
 from humanseg.vision.decode import DecodeError
 from service import log
 from service.admission import Admission
+from service.call_errors import CallError, Reason
 from service.composite_messages import decode_image
 from service.converters import frame_task
 from service.degrade import Fate, Ladder, rungs
@@ -30,8 +31,8 @@ from service.rate import MessageRate
 from service.region import SharedMemoryError
 from service.resume import ResumeOutcome, Sealer, TokenRefused
 from service.stages import StageClock
+from service.stream_config import RequestedConfig, StreamConfig
 from service.stream_protocol import (
-    CallError,
     ConfigEntry,
     DegradeEntry,
     DropEntry,
@@ -40,11 +41,8 @@ from service.stream_protocol import (
     FrameEntry,
     NoticeEntry,
     NoticeReason,
-    Reason,
     ReceivedFrame,
-    RequestedConfig,
     State,
-    StreamConfig,
     StreamProtocol,
 )
 

@@ -11,6 +11,7 @@ from service import log
 from service.access import Tenant
 from service.admission import Admission
 from service.border import new_id
+from service.call_errors import CallError, Reason
 from service.degrade import Ladder, LadderRules
 from service.dispatcher import Dispatcher
 from service.estimator import Estimator
@@ -21,7 +22,8 @@ from service.roster import Roster
 from service.session import Answer, Incoming, Session, SessionTimeouts
 from service.settings import Settings
 from service.status import internal
-from service.stream_protocol import CallError, ConfigDefaults, Reason, SizeLimits, StreamProtocol
+from service.stream_config import ConfigDefaults, SizeLimits
+from service.stream_protocol import StreamProtocol
 from service.tracing import Metadata, Tracing
 
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from humanseg.shared_memory import FOLDER, TOKEN_BYTES, RegionLayout, Span
+from service.call_errors import CallError, Reason, invalid
 from service.region import Region, SharedPicture
-from service.stream_protocol import CallError, Reason, ReceivedFrame, RequestedConfig, invalid
+from service.stream_config import RequestedConfig
+from service.stream_protocol import ReceivedFrame
 
 #: What grpc calls a peer that must be on this host.
 _LOCAL_PEER = re.compile(

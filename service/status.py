@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from service.stream_protocol import CallError, Reason
+from service.call_errors import CallError, Reason
 
 DOMAIN = "humanseg.v1"
 

@@ -9,7 +9,7 @@ from humanseg.v1 import segmentation_pb2 as pb
 from service.composite_messages import decode_image, requested_composite
 from service.compositing import BackgroundFile, CompositePlan, check_composite
 from service.pipeline import PictureTask
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 
 #: A still may become a file of either kind, whatever it was.
 FILES = frozenset({PixelFormat.JPEG, PixelFormat.PNG})

@@ -7,13 +7,14 @@ from humanseg.frames import FrameError
 from humanseg.vision.decode import DecodeError, TooLargeError
 from service import log
 from service.border import new_id
+from service.call_errors import CallError, Reason, invalid
 from service.dispatcher import Dispatcher, DispatcherClosed
 from service.metrics import ServiceMetrics
 from service.pipeline import EncodedMask, FusionMemory, PictureTask
 from service.stages import StageClock
 from service.status import internal
 from service.still_composite import with_image
-from service.stream_protocol import CallError, Reason, SizeLimits, invalid
+from service.stream_config import SizeLimits
 
 
 class StillCall:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, cast
 
 import humanseg
 from engines.runner import RunnerInfo
+from service.call_errors import Reason
 from service.metrics import ServiceMetrics
 from service.session import Answer, DropAnswer, EstimateAnswer, MaskAnswer, Session
 from service.settings import Settings
 from service.span_sender import SendError, SpanSender
 from service.stages import StageClock
-from service.stream_protocol import DropReason, Reason
+from service.stream_protocol import DropReason
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from humanseg.v1 import segmentation_pb2 as pb
+from service.call_errors import Reason
 from service.server import ANSWER_GRACE_S, STOP_GRACE_S
 from service.settings import load_settings
 from service.stages import STAGES
-from service.stream_protocol import DropReason, Reason
+from service.stream_protocol import DropReason
 from support.manifests import ROOT, Manifests, render_with
 from support.models import write_faulty_model
 from support.monitoring import (

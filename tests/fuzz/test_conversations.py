@@ -12,7 +12,9 @@ from humanseg.masks import MaskEncoding
 from humanseg.options import ColorMatrix, ColorRange, Estimates, FramePolicy, People, TemporalFusion
 from humanseg.vision.composite_planes import Blur
 from humanseg.vision.orientation import Rotation
+from service.call_errors import ProtocolViolation
 from service.compositing import BackgroundImage, RequestedComposite, Transparent
+from service.stream_config import RequestedConfig
 from service.stream_protocol import (
     BACKLOG_LIMIT,
     ESTIMATES_IN_A_ROW,
@@ -25,9 +27,7 @@ from service.stream_protocol import (
     EstimateEntry,
     FrameEntry,
     NoticeReason,
-    ProtocolViolation,
     ReceivedFrame,
-    RequestedConfig,
     State,
     StreamProtocol,
 )

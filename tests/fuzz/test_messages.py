@@ -8,8 +8,9 @@ from google.protobuf.message import DecodeError
 
 from humanseg.v1 import segmentation_pb2 as pb
 from service import converters
+from service.call_errors import CallError
 from service.status import CODES, to_status
-from service.stream_protocol import CallError, DropEntry, FrameEntry, State, StreamProtocol
+from service.stream_protocol import DropEntry, FrameEntry, State, StreamProtocol
 from service.wire import cut_request
 from unit.service.test_stream_protocol import LIMITS, Models
 

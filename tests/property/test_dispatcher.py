@@ -24,7 +24,7 @@ from service.metrics import ServiceMetrics
 from service.models import ModelCatalog
 from service.pipeline import FusionMemory, PictureTask
 from service.stages import StageClock
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 from support.models import LANDSCAPE, write_red_model
 from support.timing import limit_s
 

@@ -19,7 +19,7 @@ from humanseg.vision.orientation import Rotation, to_sent, to_upright
 from service.compositing import Background, CompositePlan, Transparent
 from service.pipeline import EncodedMask, FusionMemory, PictureTask, finish, prepare
 from service.stages import StageClock
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 from support.models import LANDSCAPE, UPRIGHT
 from support.planes import lay_out
 

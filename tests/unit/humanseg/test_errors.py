@@ -9,8 +9,8 @@ from google.rpc import error_details_pb2, status_pb2
 from humanseg import errors
 from humanseg.errors import CallStatus, SegmentationError, error_from_status
 from humanseg.v1 import segmentation_pb2 as pb
+from service.call_errors import Reason
 from service.status import CODES
-from service.stream_protocol import Reason
 
 
 def status(code: grpc.StatusCode, message: str, *details: Message) -> CallStatus:

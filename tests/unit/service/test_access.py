@@ -7,8 +7,8 @@ import pytest
 
 from service import watched_file
 from service.access import ANYBODY, Gate, Tenant, parse_tokens
+from service.call_errors import CallError, Reason
 from service.rate import MessageRate
-from service.stream_protocol import CallError, Reason
 from service.tls import TlsFiles, server_credentials, watch
 from service.watched_file import SecretFileError, WatchedFile
 from support.certificates import Authority

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.admission import WINDOW_NS, Admission, AdmissionRules
-from service.stream_protocol import CallError, Reason
+from service.call_errors import CallError, Reason
 
 MS = 1_000_000
 #: At 30 frames a second each takes 0.6 of a runner.

@@ -15,7 +15,7 @@ from humanseg.vision.orientation import Rotation
 from service.compositing import CompositePlan, RequestedComposite, Transparent, check_composite
 from service.pipeline import FusionMemory, PictureTask, estimate, finish, prepare
 from service.stages import StageClock
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 from support.models import LANDSCAPE, UPRIGHT
 
 SIZE = Size(320, 192)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from humanseg.options import Degradation, Estimates, FramePolicy
 from service.degrade import Fate, Ladder, LadderRules, Rung, rungs
-from service.stream_protocol import ConfigDefaults, RequestedConfig, StreamConfig, StreamProtocol
+from service.stream_config import ConfigDefaults, RequestedConfig, StreamConfig
+from service.stream_protocol import StreamProtocol
 from unit.service.test_stream_protocol import LIMITS, Models
 
 S = 1_000_000_000

@@ -18,7 +18,7 @@ from service.estimator import Estimator
 from service.models import ModelCatalog
 from service.pipeline import FusionMemory, PictureTask, finish, prepare
 from service.stages import StageClock
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 from support.models import LANDSCAPE, write_red_model
 
 LIMITS = SizeLimits(max_frame_bytes=6_220_800, max_frame_px=1920 * 1080, max_side_px=4096)

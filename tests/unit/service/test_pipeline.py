@@ -19,7 +19,7 @@ from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
 from service.pipeline import EncodedMask, FusionMemory, PictureTask, estimate, finish, prepare
 from service.stages import StageClock
-from service.stream_protocol import SizeLimits
+from service.stream_config import SizeLimits
 from support.models import LANDSCAPE, UPRIGHT, write_red_model
 
 LIMITS = SizeLimits(max_frame_bytes=6_220_800, max_frame_px=1920 * 1080, max_side_px=4096)

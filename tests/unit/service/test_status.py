@@ -7,8 +7,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from humanseg.v1 import segmentation_pb2 as pb
+from service.call_errors import CallError, Reason
 from service.status import CODES, internal, to_status
-from service.stream_protocol import CallError, Reason
 from support.server import ROOT
 
 PROTO = (ROOT / "proto" / "humanseg" / "v1" / "segmentation.proto").read_text()

@@ -11,14 +11,13 @@ from humanseg.options import Estimates, FramePolicy, TemporalFusion
 from humanseg.vision.arrays import Size
 from humanseg.vision.orientation import Rotation
 from humanseg.vision.temporal import ResetReason
+from service.call_errors import ProtocolViolation, Reason
+from service.stream_config import LONGEST_DEADLINE_NS, SHORTEST_DEADLINE_NS, ConfigDefaults, RequestedConfig, SizeLimits
 from service.stream_protocol import (
     BACKLOG_LIMIT,
     ESTIMATES_IN_A_ROW,
     ESTIMATES_WAITING,
     EVERY_WAITING,
-    LONGEST_DEADLINE_NS,
-    SHORTEST_DEADLINE_NS,
-    ConfigDefaults,
     ConfigEntry,
     DegradeEntry,
     DropEntry,
@@ -27,11 +26,7 @@ from service.stream_protocol import (
     FrameEntry,
     NoticeEntry,
     NoticeReason,
-    ProtocolViolation,
-    Reason,
     ReceivedFrame,
-    RequestedConfig,
-    SizeLimits,
     State,
     StreamProtocol,
 )
