@@ -384,16 +384,19 @@ class StreamProtocol:
         )
 
     def _supersede_waiting(self, newer_id: int) -> None:
-        """Turn the frames that still wait into estimates or drops, in place, so that the order of answers holds."""
+        """Turn the frames that still wait into estimates or drops, in place, so that the order of answers holds.
+
+        Not those that came under a config with EVERY, which a later config does not take back.
+        """
         if not self._waiting_frames:
             return
         for index, entry in enumerate(self._entries):
-            if isinstance(entry, FrameEntry):
+            if isinstance(entry, FrameEntry) and entry.config.policy is FramePolicy.NEWEST:
                 detail = f"frame {entry.frame_id}: frame {newer_id} arrived before the engine was free"
                 estimate = EstimateEntry(entry, detail)
                 is_wanted = entry.config.estimates is Estimates.SUPERSEDED
                 self._entries[index] = estimate if is_wanted else estimate.dropped()
-        self._waiting_frames = 0
+                self._waiting_frames -= 1
         self._give_up_oldest_estimates()
 
     def _give_up_oldest_estimates(self) -> None:

@@ -301,6 +301,19 @@ def test_the_config_of_the_superseded_frame_decides() -> None:
     assert kinds == [EstimateEntry, ConfigEntry, DropEntry, FrameEntry]
 
 
+def test_frames_sent_under_every_are_kept_from_a_newer_config_too() -> None:
+    protocol = opened(RequestedConfig(width=64, height=36, policy=FramePolicy.EVERY, estimates=Estimates.SUPERSEDED))
+    protocol.receive_frame(frame(1), 0)
+    protocol.receive_frame(frame(2), 0)
+    protocol.receive_config(CONFIG)
+    for frame_id in (3, 4):
+        protocol.receive_frame(frame(frame_id), 0)
+    assert protocol.waiting_frames == 3
+    kinds = [type(entry) for entry in iter(protocol.next_entry, None)]
+    assert kinds == [FrameEntry, FrameEntry, ConfigEntry, DropEntry, FrameEntry]
+    assert protocol.waiting_frames == 0
+
+
 def test_only_so_many_pictures_wait_for_an_estimate_and_the_oldest_gives_way() -> None:
     protocol = opened(ESTIMATING)
     count = ESTIMATES_WAITING + 3
