@@ -167,7 +167,7 @@ load: .venv/run.stamp  ## measure latency under load; the report lands in out/be
 	$(SERVER_ENV) $(BIN)/python benchmarks/run.py --out out/bench
 
 fuzz: .venv/dev.stamp  ## feed state machine and decoders 100,000 random cases each
-	HYPOTHESIS_MAX_EXAMPLES=100000 $(BIN)/python -m pytest tests/fuzz -m "slow or not slow"
+	HYPOTHESIS_MAX_EXAMPLES=100000 $(BIN)/python -m pytest tests/fuzz -m "slow or not slow" --timeout 0 --durations 0 -v
 
 soak: .venv/run.stamp  ## MINUTES (60) of load with sessions that come and go: what does the server keep of them?
 	$(SERVER_ENV) $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --out out/soak
