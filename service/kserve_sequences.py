@@ -12,10 +12,10 @@ from humanseg.frames import PixelFormat
 from humanseg.options import FramePolicy
 from humanseg.vision.arrays import Size
 from humanseg.vision.decode import DecodeError, picture_size
+from service.answers import Answer, DropAnswer, Incoming, MaskAnswer
 from service.call_errors import CallError, Reason, invalid
 from service.kserve_models import KserveModel
 from service.kserve_tensors import SequenceTurn
-from service.session import Answer, DropAnswer, Incoming, MaskAnswer
 from service.session_door import Caller, SessionDoor
 from service.stream_config import RequestedConfig, SizeLimits
 from service.stream_protocol import DropReason, NoticeEntry, NoticeReason, ReceivedFrame

@@ -11,8 +11,8 @@ from tritonclient.grpc import service_pb2
 from service.call_errors import CallError, Reason
 from service.kserve_sequences import SequenceTable
 from service.rate import MessageRate
-from service.session import SessionTimeouts
 from service.status import CODES
+from service.time_limits import SessionTimeouts
 
 #: Pictures by themselves that one stream may have under way; then nothing more is read.
 STILLS_LIMIT = 4

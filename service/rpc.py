@@ -9,10 +9,7 @@ from humanseg.v1 import segmentation_pb2 as pb
 from humanseg.v1 import segmentation_pb2_grpc as pb_grpc
 from service import converters, log
 from service.access import Gate, Tenant
-from service.border import abort
-from service.call_errors import CallError, ProtocolViolation, Reason
-from service.models import ModelCatalog
-from service.session import (
+from service.answers import (
     AcceptAnswer,
     Answer,
     DropAnswer,
@@ -22,6 +19,9 @@ from service.session import (
     ReceivedImage,
     ResumeAnswer,
 )
+from service.border import abort
+from service.call_errors import CallError, ProtocolViolation, Reason
+from service.models import ModelCatalog
 from service.session_door import Caller, SessionDoor
 from service.settings import Settings
 from service.shared_memory import RegionDesk

@@ -8,10 +8,9 @@ loses memory on each read that is cancelled, so the watch ends the whole stream 
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from engines.runner import EngineError
 from humanseg.frames import FrameError
@@ -19,6 +18,16 @@ from humanseg.options import Estimates, FramePolicy
 from humanseg.vision.decode import DecodeError
 from service import log
 from service.admission import Admission
+from service.answers import (
+    AcceptAnswer,
+    Answer,
+    DropAnswer,
+    EstimateAnswer,
+    Incoming,
+    MaskAnswer,
+    ReceivedImage,
+    ResumeAnswer,
+)
 from service.call_errors import CallError, Reason
 from service.composite_messages import decode_image
 from service.converters import frame_task
@@ -26,12 +35,12 @@ from service.degrade import Fate, Ladder, rungs
 from service.dispatcher import Dispatcher, DispatcherClosed, FrameLate
 from service.estimator import Estimator
 from service.metrics import ServiceMetrics
-from service.pipeline import EncodedMask, FusionMemory
+from service.pipeline import FusionMemory
 from service.rate import MessageRate
 from service.region import SharedMemoryError
 from service.resume import ResumeOutcome, Sealer, TokenRefused
 from service.stages import StageClock
-from service.stream_config import RequestedConfig, StreamConfig
+from service.stream_config import StreamConfig
 from service.stream_protocol import (
     ConfigEntry,
     DegradeEntry,
@@ -45,114 +54,7 @@ from service.stream_protocol import (
     State,
     StreamProtocol,
 )
-
-#: By how much of it the greatest age of a stream is shortened at most, at random: streams that were opened together
-#: (after a rollout) would all come back together.
-AGE_SPREAD_RATIO = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class SessionTimeouts:
-    """How long a session may keep the server waiting, and how long it may live, in seconds."""
-
-    config_s: float
-    idle_s: float
-    write_s: float
-    max_age_s: float
-    """0: for ever."""
-    age_notice_s: float
-
-    @property
-    def shortest_s(self) -> float:
-        """No limit that begins from now on ends sooner than this: so long may the watch sleep."""
-        return min(self.config_s, self.idle_s, self.write_s)
-
-    def draw_age_s(self) -> tuple[float, float] | None:
-        """(age at which a new session is told, age at which it ends); None where it may live for ever."""
-        if self.max_age_s == 0:
-            return None
-        # Not a secret: any generator will do.
-        age_s = self.max_age_s * random.uniform(1 - AGE_SPREAD_RATIO, 1)
-        return age_s - min(self.age_notice_s, age_s / 2), age_s
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """When a stream is to end, and why."""
-
-    at_ns: int
-    reason: Reason
-
-
-#: What the client is told at the end, after a notice.
-_PARTING = {
-    Reason.DRAINING: "the server stops; open a new stream, which reaches another replica",
-    Reason.MAX_AGE: "the stream has reached its greatest age; open a new one",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class MaskAnswer:
-    """A frame was segmented."""
-
-    entry: FrameEntry
-    mask: EncodedMask
-    clock: StageClock
-    level: int
-    model: str
-    """The one it was made with, or for, which a degraded stream did not ask for."""
-
-
-@dataclass(frozen=True, slots=True)
-class EstimateAnswer:
-    """A frame was not segmented, and an earlier mask carried along for it."""
-
-    entry: FrameEntry
-    mask: EncodedMask
-    clock: StageClock
-    level: int
-    model: str
-    """The one it was made with, or for, which a degraded stream did not ask for."""
-
-
-@dataclass(frozen=True, slots=True)
-class DropAnswer:
-    """A frame has no mask."""
-
-    entry: FrameEntry | DropEntry
-    reason: DropReason
-    detail: str
-    clock: StageClock
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptAnswer:
-    """A config holds; what became of its resume token, None where there was none."""
-
-    entry: ConfigEntry
-    resume: ResumeOutcome | None
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeAnswer:
-    """Where another stream can go on, with the mask of this frame behind it."""
-
-    token: bytes
-    frame_id: int
-
-
-Answer = AcceptAnswer | ResumeAnswer | NoticeEntry | DegradeEntry | MaskAnswer | EstimateAnswer | DropAnswer
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedImage:
-    """A background image as the client sent it: a file that nobody has looked into yet."""
-
-    image_id: str
-    file: bytes
-
-
-Incoming = RequestedConfig | ReceivedFrame | ReceivedImage
+from service.time_limits import SessionTimeouts, TimeLimits
 
 
 class Session:
@@ -183,7 +85,7 @@ class Session:
         self._dispatcher = dispatcher
         self._estimator = estimator
         self._metrics = metrics
-        self._timeouts = timeouts
+        self._limits = TimeLimits(timeouts, time.monotonic_ns())
         self._admission = admission
         self._ladder = ladder
         self._served = served
@@ -193,10 +95,6 @@ class Session:
         self._resume_point_frame_id: int | None = None
         self._resume_point_ns = time.monotonic_ns()
         self._rate = MessageRate(max_messages_per_s, time.monotonic_ns())
-        self._opened_ns = self._last_message_ns = time.monotonic_ns()
-        self._write_began_ns: int | None = None
-        self._age_s = timeouts.draw_age_s()
-        self._end: _End | None = None
         self._end_is_news = asyncio.Event()
         self._ended = False
         self._engine_failure_logged = False
@@ -242,18 +140,16 @@ class Session:
             finally:  # also where the call is cancelled once more meanwhile
                 self._admission.leave(self)
                 self._metrics.degraded(self._ladder.level, 0)
-        if self._ended and self._end is not None:
-            raise CallError(self._end.reason, _PARTING[self._end.reason])
+        if self._ended:
+            raise self._limits.parting()
 
     def drain(self, time_left_s: float) -> None:
         """Tell the client that the server stops; frames are still taken for ``time_left_s``."""
         self._end_soon(Reason.DRAINING, NoticeReason.DRAINING, time_left_s)
 
     def _end_soon(self, reason: Reason, notice: NoticeReason, time_left_s: float) -> None:
-        at_ns = time.monotonic_ns() + int(time_left_s * 1e9)
-        if self._end is not None and self._end.at_ns <= at_ns:
+        if not self._limits.end_soon(reason, time_left_s, time.monotonic_ns()):
             return  # told already, and of an earlier end
-        self._end = _End(at_ns, reason)
         self._end_is_news.set()
         self._protocol.notify(notice, time_left_s)
         self._work_ready.set()
@@ -261,7 +157,7 @@ class Session:
     async def _read(self, incoming: AsyncIterator[Incoming]) -> None:
         async for message in incoming:
             now_ns = time.monotonic_ns()
-            self._last_message_ns = now_ns
+            self._limits.message_came(now_ns)
             if self._protocol.state is State.CLOSED:
                 return  # the end came while this message was on its way: it was never accepted
             if isinstance(message, ReceivedFrame):
@@ -276,12 +172,12 @@ class Session:
             if hold_off_s := self._rate.take(now_ns):
                 # What is not read is held back by HTTP/2 in the client.
                 await asyncio.sleep(hold_off_s)
-                self._last_message_ns = time.monotonic_ns()
+                self._limits.message_came(time.monotonic_ns())
             # mypy believes that the state is as it was above; the watch may have closed it meanwhile.
             while not self._protocol.wants_input and self._protocol.state is not State.CLOSED:  # type: ignore[comparison-overlap]
                 self._room.clear()
                 await self._room.wait()
-                self._last_message_ns = time.monotonic_ns()
+                self._limits.message_came(time.monotonic_ns())
         self._protocol.close_input()
         self._work_ready.set()
 
@@ -291,7 +187,7 @@ class Session:
         decoded = await asyncio.to_thread(decode_image, image.image_id, image.file, self._protocol.limits)
         if self._protocol.state is not State.CLOSED:
             self._protocol.receive_image(decoded)
-        self._last_message_ns = time.monotonic_ns()
+        self._limits.message_came(time.monotonic_ns())
 
     def _ask_for_capacity(self, now_ns: int) -> None:
         """Raises CallError (OVERLOADED) where this session's config makes it a live stream that does not fit."""
@@ -354,14 +250,13 @@ class Session:
                     # Before it, so that a client which leaves at once has it.
                     await self._offer_resume_point(answer)
                     await self._say(answer, entry)
-        if self._end is not None:
+        if self._limits.has_end:
             await self._offer_resume_point(answer)
 
     async def _say(self, answer: Callable[[Answer], Awaitable[None]], reply: Answer) -> None:
-        self._write_began_ns = time.monotonic_ns()
+        self._limits.write_began(time.monotonic_ns())
         await answer(reply)
-        self._metrics.write_seconds.observe_ns(time.monotonic_ns() - self._write_began_ns)
-        self._write_began_ns = None
+        self._metrics.write_seconds.observe_ns(self._limits.write_ended(time.monotonic_ns()))
 
     async def _accept(self, entry: ConfigEntry) -> AcceptAnswer:
         outcome = await self._resume(entry) if entry.resume_token else None
@@ -438,7 +333,7 @@ class Session:
         picture_ns = self._dispatcher.run_times.picture_ns[rung.model]
         self._admission.worked(self, picture_ns, time.monotonic_ns())
         if not self.masks:
-            self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._opened_ns) * 1e-9)
+            self._metrics.first_mask_seconds.observe((time.monotonic_ns() - self._limits.opened_ns) * 1e-9)
         self.masks += 1
         self._remembered_frame_id = entry.frame_id
         self._metrics.frame_answered(clock)
@@ -490,44 +385,21 @@ class Session:
 
     async def _watch(self) -> None:
         while True:
-            now_ns = time.monotonic_ns()
-            # Hundreds of idle streams must cost nothing: it wakes up for the next limit, not by the clock.
-            remaining_s = [self._timeouts.shortest_s]
-            for began_ns, limit_s, reason, what in self._limits_running():
-                left_s = limit_s - (now_ns - began_ns) * 1e-9
-                if left_s <= 0:
-                    raise CallError(reason, f"{what} within {limit_s:g} s")
-                remaining_s.append(left_s)
-            if self._age_s is not None:
-                told_at_s, ends_at_s = self._age_s
-                age_s = (now_ns - self._opened_ns) * 1e-9
-                if age_s >= told_at_s:
-                    self._age_s = None
-                    self._end_soon(Reason.MAX_AGE, NoticeReason.MAX_AGE, max(0.0, ends_at_s - age_s))
-                else:
-                    remaining_s.append(told_at_s - age_s)
-            if self._end is not None and not self._ended:
-                left_s = (self._end.at_ns - now_ns) * 1e-9
-                if left_s <= 0:
-                    self._ended = True
-                    self._protocol.close_input()
-                    self._work_ready.set()
-                    self._room.set()
-                else:
-                    remaining_s.append(left_s)
+            state = self._protocol.state
+            due = self._limits.due(
+                time.monotonic_ns(),
+                awaits_config=state is State.OPEN,
+                awaits_message=state is State.RUNNING and self._protocol.wants_input,
+            )
+            if due.notice_s is not None:
+                self._end_soon(Reason.MAX_AGE, NoticeReason.MAX_AGE, due.notice_s)
+            if due.is_over and not self._ended:
+                self._ended = True
+                self._protocol.close_input()
+                self._work_ready.set()
+                self._room.set()
             self._end_is_news.clear()
+            # Hundreds of idle streams must cost nothing: it wakes up for the next limit, not by the clock.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.001, min(remaining_s))):
+                async with asyncio.timeout(max(0.001, due.sleep_s)):
                     await self._end_is_news.wait()
-
-    def _limits_running(self) -> list[tuple[int, float, Reason, str]]:
-        """(began at, limit in seconds, reason, complaint) of each time limit that runs now."""
-        limits = []
-        if self._write_began_ns is not None:
-            what = "the client did not read an answer"
-            limits.append((self._write_began_ns, self._timeouts.write_s, Reason.CLIENT_NOT_READING, what))
-        if self._protocol.state is State.OPEN:
-            limits.append((self._opened_ns, self._timeouts.config_s, Reason.CONFIG_TIMEOUT, "no config came"))
-        elif self._protocol.wants_input:
-            limits.append((self._last_message_ns, self._timeouts.idle_s, Reason.IDLE_TIMEOUT, "no message came"))
-        return limits

@@ -10,6 +10,7 @@ import grpc
 from service import log
 from service.access import Tenant
 from service.admission import Admission
+from service.answers import Answer, Incoming
 from service.border import new_id
 from service.call_errors import CallError, Reason
 from service.degrade import Ladder, LadderRules
@@ -19,11 +20,12 @@ from service.metrics import ServiceMetrics
 from service.models import ModelCatalog
 from service.resume import Sealer
 from service.roster import Roster
-from service.session import Answer, Incoming, Session, SessionTimeouts
+from service.session import Session
 from service.settings import Settings
 from service.status import internal
 from service.stream_config import ConfigDefaults, SizeLimits
 from service.stream_protocol import StreamProtocol
+from service.time_limits import SessionTimeouts
 from service.tracing import Metadata, Tracing
 
 

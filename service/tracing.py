@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, cast
 
 import humanseg
 from engines.runner import RunnerInfo
+from service.answers import Answer, DropAnswer, EstimateAnswer, MaskAnswer
 from service.call_errors import Reason
 from service.metrics import ServiceMetrics
-from service.session import Answer, DropAnswer, EstimateAnswer, MaskAnswer, Session
+from service.session import Session
 from service.settings import Settings
 from service.span_sender import SendError, SpanSender
 from service.stages import StageClock
