@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import grpc
 from grpc import aio
@@ -39,6 +39,7 @@ from humanseg.errors import (
     ServerFaultError,
     error_from_status,
 )
+from humanseg.final_status import VERDICT_S, FinalStatus, StreamCall
 from humanseg.frames import RawFrame
 from humanseg.options import FramePolicy
 from humanseg.pictures import PictureLike, check_byte_limit, check_color, flatten_picture, pack_picture
@@ -53,10 +54,6 @@ from humanseg.vision.orientation import Rotation
 
 #: Answers that may wait to be taken.
 UNREAD_LIMIT = 4
-#: How long a broken call may take to say why it broke; it is spent only where the connection hangs as well.
-_VERDICT_S = 5.0
-#: What grpc.aio 1.85 makes of a write that the end of the call has overtaken.
-_WRITE_OVERTAKEN = "Internal error from Core"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,7 @@ class SegmentationStream:
             self._region = ClientRegion(self._shared_memory, self._config)
         call = SegmentationServiceStub(self._channel).StreamSegment(metadata=self._metadata)
         self._quiet_since = time.monotonic()
-        self._connection = _Connection(call, asyncio.create_task(self._read(call, _FinalStatus(call))))
+        self._connection = _Connection(call, asyncio.create_task(self._read(call, FinalStatus(call))))
         try:
             self._schedule_watch()
             await self._send_first_config(self._connection.reader)
@@ -332,7 +329,7 @@ class SegmentationStream:
             message.shared_memory.CopyFrom(self._region.to_message())
         return message
 
-    async def _read(self, call: "StreamCall", final_status: "_FinalStatus") -> None:
+    async def _read(self, call: StreamCall, final_status: FinalStatus) -> None:
         """Take the answers until the call ends, and say how it ended. Whatever happens, nobody is left waiting."""
         try:
             await self._take_answers(call, final_status)
@@ -349,7 +346,7 @@ class SegmentationStream:
             self._over = True
             self._announce()
 
-    async def _take_answers(self, call: "StreamCall", final_status: "_FinalStatus") -> None:
+    async def _take_answers(self, call: StreamCall, final_status: FinalStatus) -> None:
         try:
             # Iterated, because read() refuses to go on after an overtaken write; the status comes after the messages.
             async for message in call:
@@ -405,7 +402,7 @@ class SegmentationStream:
                 raise
         self._breaking = True
         self._announce()
-        await asyncio.wait([connection.reader], timeout=_VERDICT_S)
+        await asyncio.wait([connection.reader], timeout=VERDICT_S)
         self._fail(ServerFaultError("the call broke, and nobody said why", code=grpc.StatusCode.UNKNOWN))
         self._over = True
         self._raise_if_over()
@@ -456,9 +453,6 @@ class SegmentationStream:
             self._schedule_watch()
 
 
-StreamCall = aio.StreamStreamCall[pb.StreamSegmentRequest, pb.StreamSegmentResponse]
-
-
 @dataclass(slots=True)
 class _Connection:
     """What an open stream has to clean up."""
@@ -466,53 +460,3 @@ class _Connection:
     call: StreamCall
     reader: asyncio.Task[None]
     watchdog: asyncio.TimerHandle | None = None
-
-
-class _FinalStatus:
-    """How a call ended, told apart from what grpc.aio makes of a write that the end has overtaken.
-
-    Such a write sets the call's status to INTERNAL "Internal error from Core", before or after the server's own status
-    arrives (grpcio 1.85: in three of four calls that the server aborted while the client was writing). The first
-    status seen in the done callback, or else the one that the reader's exception carries, was the server's own in all
-    of 450 such calls.
-    """
-
-    def __init__(self, call: StreamCall) -> None:
-        self._seen: CallStatus | None = None
-        self._known = asyncio.Event()
-        call.add_done_callback(self._note_from)
-
-    def note(self, status: CallStatus) -> None:
-        """Keep it, unless a better one is known."""
-        if not self._known.is_set():
-            self._seen = status
-            if status.message != _WRITE_OVERTAKEN:
-                self._known.set()
-
-    async def wait(self) -> CallStatus:
-        """The status, once it is known."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_VERDICT_S):
-                await self._known.wait()
-        return self._seen or CallStatus(grpc.StatusCode.UNKNOWN, "the call ended without a status")
-
-    def _note_from(self, call: StreamCall) -> None:
-        trailing = tuple(_finished_result(call.trailing_metadata()) or ())
-        self.note(CallStatus(_finished_result(call.code()), _finished_result(call.details()) or "", trailing))
-
-
-Value = TypeVar("Value")
-
-
-def _finished_result(coroutine: Coroutine[Any, Any, Value]) -> Value:
-    """The result of a coroutine that has nothing to wait for: a done call's status.
-
-    Read at once, because a task would see the status only after a failing write may have overwritten it.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as finished:
-        result: Value = finished.value
-        return result
-    coroutine.close()
-    raise RuntimeError("the status of a call that is done is not there yet")
