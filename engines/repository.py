@@ -135,13 +135,17 @@ def _put_in_place(finished: Path, target: Path) -> None:
 
 
 def _in_half(path: Path) -> bytes:
-    """The model in half precision, for TensorRT, which takes precision from the file."""
+    """The model in half precision, for TensorRT, which takes precision from the file; one that is already, as it is."""
     try:
         from engines.half import to_half
         from engines.onnx_checks import check_model_file
+        from engines.plan import Precision
     except ImportError as error:
         raise _lacks(error, "onnx") from error
-    converted: bytes = to_half(check_model_file(path).model).model.SerializeToString()
+    checked = check_model_file(path)
+    if checked.precision is Precision.FP16:
+        return checked.content
+    converted: bytes = to_half(checked.model).model.SerializeToString()
     return converted
 
 

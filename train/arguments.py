@@ -17,7 +17,9 @@ _FIELDS = ("epochs", "learning_rate", "small_share", "batch", "seed", "teacher",
 EXAMPLES = r"""examples:
   python -m train.train --model medium --data ../shared/data/train --out runs/medium
   python -m train.train --model medium --data DATA --out runs/try --epochs 2     a short try
-  python -m train.train --model small --data DATA --out runs/small --teacher runs/medium/best.pt
+  python -m train.train --model large --data DATA --out runs/large --init train/weights/medium.pt
+  python -m train.train --model small --data DATA --out runs/small --init runs/thin.pt --teacher train/weights/medium.pt
+                                                                                 runs/thin.pt is from train.thin
   python -m train.train --model medium --data DATA --out runs/weak --boxes engines/models/medium.onnx
   the same command again                                                         goes on where it stopped
   python -m train.train --model medium --data DATA --out runs/more --init runs/medium/best.pt \
@@ -40,7 +42,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of <source>/images and masks")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and logs go")
     parser.add_argument(
-        "--init", type=Path, metavar="FILE", help="begin with the weights of a checkpoint of the same network"
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="begin with the weights of a checkpoint: of the same network; large also with medium's",
     )
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--learning-rate", type=float, help="at its highest, instead of the preset's")

@@ -85,6 +85,11 @@ def save_weights(checkpoint: Path, path: Path) -> int:
     return path.stat().st_size
 
 
+def save_start(path: Path, network: nn.Module, preset: dict[str, Any]) -> None:
+    """Write weights that no step has been made with, for runs to begin with."""
+    _write(path, {"format": FORMAT, "preset": preset, "step": 0, "best_iou": 0.0, "averaged": network.state_dict()})
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
     unfinished = path.with_suffix(".tmp")
     torch.save(content, unfinished)
@@ -122,23 +127,35 @@ def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, object]]:
     if preset["model"] not in NETWORKS:
         raise CheckpointError(f"{checkpoint} is of model {preset['model']!r}, known are {', '.join(sorted(NETWORKS))}")
     network = NETWORKS[preset["model"]]()
-    network.load_state_dict(content["averaged"])
+    _fill(network, content["averaged"], preset["model"], checkpoint)
     return network.eval(), {**preset, "steps_done": content["step"], "best_iou": content["best_iou"]}
 
 
 def load_weights(network: nn.Module, model: str, checkpoint: Path) -> None:
-    """Put the averaged weights of a checkpoint into a network of the same kind; nothing else of that run lives on.
+    """Put the averaged weights of a checkpoint into a network; nothing else of that run lives on.
+
+    The checkpoint is of the same network, or of the one that this one has grown out of (``grown_from``): what is new
+    then stays as it begins.
 
     Raises:
-        CheckpointError: it cannot be read, or is of another network than ``model``.
+        CheckpointError: it cannot be read, or is of another network.
     """
     content = read_checkpoint(checkpoint)
-    found = content["preset"]["model"]
-    if found != model:
-        raise CheckpointError(
-            f"{checkpoint} is of model {found!r}, not {model!r}; --init takes one of the same network"
-        )
-    network.load_state_dict(content["averaged"])
+    found, grown_from = content["preset"]["model"], getattr(network, "grown_from", model)
+    if found not in (model, grown_from):
+        allowed = f"{model!r}" if grown_from == model else f"{model!r} or {grown_from!r}"
+        raise CheckpointError(f"{checkpoint} is of model {found!r}; --init takes one of {allowed} here")
+    known = {} if found == model else network.state_dict()
+    _fill(network, {**known, **content["averaged"]}, model, checkpoint)
+
+
+def _fill(network: nn.Module, weights: dict[str, Any], model: str, checkpoint: Path) -> None:
+    own = network.state_dict()
+    odd = sorted(set(weights) ^ set(own)) or [name for name in own if own[name].shape != weights[name].shape]
+    if odd:
+        where = f"{len(odd)} of its tensors differ, for example {odd[0]}"
+        raise CheckpointError(f"{checkpoint} does not fit {model!r} as it is in this release: {where}")
+    network.load_state_dict(weights)
 
 
 def restore_run(path: Path, state: RunState, preset: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from engines.metadata import ModelMetadata
 from humanseg.vision.arrays import Size
 from train.checkpoint import CheckpointError, load_network, save_weights
-from train.networks.efficientnet_lite import EfficientNetLite
+from train.networks.efficientnet_lite import LITE0, EfficientNetLite
 
 OPSET = 18
 #: Largest difference of alpha between PyTorch and ONNX Runtime, both in float32, that is rounding and not a fault.
@@ -57,7 +57,8 @@ def sources_of(network: nn.Module, box_teacher: str) -> str:
     """What the weights were learned from; ``box_teacher`` is the preset's, of which the model card says more."""
     encoder = getattr(network, "encoder", None)
     boxes = "; COCO 2017 boxes filled with another segmenter's soft masks" if box_teacher else ""
-    pretrained = f"; ImageNet weights of {encoder.variant.package}" if isinstance(encoder, EfficientNetLite) else ""
+    # The thin encoder has none of its own: it comes out of a whole one.
+    pretrained = f"; ImageNet weights of {LITE0.package}" if isinstance(encoder, EfficientNetLite) else ""
     return SOURCES + boxes + pretrained
 
 

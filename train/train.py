@@ -77,14 +77,14 @@ def make_optimizer(model: nn.Module, preset: Preset) -> torch.optim.Optimizer:
 
 
 def make_model(preset: Preset, backbone_weights: str | None, device: torch.device) -> nn.Module:
-    """The network of a preset, its encoder with ImageNet weights unless they are ``"none"``.
+    """The network of a preset, its encoder with ImageNet weights if there are any and they are not ``"none"``.
 
     Raises:
         WeightsError: there are none, or they do not fit.
     """
     model = NETWORKS[preset.model]()
     encoder = getattr(model, "encoder", None)
-    if isinstance(encoder, EfficientNetLite) and backbone_weights != "none":
+    if isinstance(encoder, EfficientNetLite) and encoder.variant.package and backbone_weights != "none":
         load_imagenet(encoder, find_weights(Path(backbone_weights) if backbone_weights else None, encoder.variant))
     # torch's stubs do not know that Module.to takes a memory format.
     return cast(nn.Module, model.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]

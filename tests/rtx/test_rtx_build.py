@@ -99,7 +99,9 @@ def test_every_shipped_model_builds(model: str, tmp_path: Path) -> None:
         assert len(key.profiles) == report["profiles"] == 6 * len(checked.metadata.canvases)
         assert "TF32" not in loaded.sidecar.flags
         assert report["plan_bytes"] == len(loaded.plan) > 1_000_000
-        assert report["half_against_fp32_on_cpu"]["mean"] < 0.01
+        half = report["half_against_fp32_on_cpu"]
+        # Of a file that holds half precision already there is nothing to compare.
+        assert half is None if checked.precision is Precision.FP16 else half["mean"] < 0.01
     again = run(*arguments, "--cache", str(tmp_path))
     assert (again.returncode, again.stdout.count("was there")) == (0, 2), again.stdout
 
@@ -113,7 +115,7 @@ def test_a_gpu_that_rtx_does_not_know_is_refused_by_name(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("precision", list(Precision))
 def test_both_precisions_and_every_profile(api: TensorRtApi, precision: Precision) -> None:
-    checked = check_model_file(SHIPPED[0])
+    checked = check_model_file(ROOT / "engines" / "models" / "medium.onnx")
     content = checked.content if precision is Precision.FP32 else to_half(checked.model).model.SerializeToString()
     steps = [0, 0]
 
@@ -243,7 +245,7 @@ def test_a_bad_model_ends_the_command_with_one_line(tmp_path: Path, write: Calla
 
 
 def test_half_precision_cannot_be_served_as_float32(tmp_path: Path) -> None:
-    half = to_half(check_model_file(SHIPPED[0]).model).model
+    half = to_half(check_model_file(ROOT / "engines" / "models" / "medium.onnx").model).model
     (tmp_path / "half.onnx").write_bytes(half.SerializeToString())
     arguments = ("--models", str(tmp_path), "--model", "half", "--max-batch", "1", "--compute-capability", "8.9")
     done = run(*arguments, "--precision", "fp32", "--cache", str(tmp_path / "engines"))

