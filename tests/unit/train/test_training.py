@@ -168,7 +168,7 @@ def test_another_cycle_begins_with_the_averaged_weights_and_its_own_schedule(dat
     for name, value in begun.state.model.state_dict().items():
         assert torch.equal(value, saved["averaged"][name]), name
     small = replace(TINY, model="small")
-    with pytest.raises(CheckpointError, match="'medium', not 'small'"):
+    with pytest.raises(CheckpointError, match="is of model 'medium'; --init takes one of 'small' here"):
         Run(small, split_of(data), tmp_path, torch.device("cpu"), None, 2, tmp_path / "first" / "best.pt")
 
 
