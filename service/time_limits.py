@@ -1,6 +1,7 @@
 """What time allows one stream: to its config, between two messages, for an answer to be read, and in all.
 
-Pure decisions; time is passed in. `service.session` asks what is due and sleeps until there can be news.
+Decisions alone: time is passed in, and the greatest age is drawn at random once. `service.session` asks what is due and
+sleeps until there can be news.
 """
 
 import random

@@ -84,7 +84,13 @@ def make_model(preset: Preset, backbone_weights: str | None, device: torch.devic
     """
     model = NETWORKS[preset.model]()
     encoder = getattr(model, "encoder", None)
-    if isinstance(encoder, EfficientNetLite) and encoder.variant.package and backbone_weights != "none":
+    has_weights = isinstance(encoder, EfficientNetLite) and bool(encoder.variant.package)
+    if backbone_weights not in (None, "none") and not has_weights:
+        raise WeightsError(
+            f"{preset.model} has no encoder that {backbone_weights} could fit; leave --backbone-weights out and begin"
+            " with --init and what `python -m train.thin` makes"
+        )
+    if isinstance(encoder, EfficientNetLite) and has_weights and backbone_weights != "none":
         load_imagenet(encoder, find_weights(Path(backbone_weights) if backbone_weights else None, encoder.variant))
     # torch's stubs do not know that Module.to takes a memory format.
     return cast(nn.Module, model.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
@@ -330,6 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, WeightsError, CheckpointError, EngineError, OSError) as error:
         print(f"train.train: {error}", file=sys.stderr)
         return 1
+    if preset.model == "small" and not options.init:
+        print("small begins with nothing, which costs it accuracy; `python -m train.thin` makes an --init for it")
     print(
         f"{preset.model}: {len(split.train)} photos to learn from, {len(split.validation)} to judge by,"
         f" {len(split.train_backgrounds)} backgrounds, {len(split.train_boxed)} with boxes; {preset.epochs} epochs,"

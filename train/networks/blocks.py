@@ -104,26 +104,6 @@ class InvertedResidual(nn.Module):
         return features + out if self.adds else out
 
 
-class Correction(nn.Module):
-    """What a linear unit adds to the features it sees: nothing at first, so that it can join a trained network.
-
-    The last BatchNorm's weights begin at 0 (Goyal et al.: Accurate, Large Minibatch SGD, 2017).
-    """
-
-    def __init__(self, layers: ConvUnit | nn.Sequential) -> None:
-        super().__init__()
-        self.layers = layers
-
-    def start_from_nothing(self) -> None:
-        """After `initialize`, which sets every BatchNorm to the identity."""
-        norms = [layer for layer in self.layers.modules() if isinstance(layer, nn.BatchNorm2d)]
-        nn.init.zeros_(norms[-1].weight)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
-        return features + cast(Tensor, self.layers(features))
-
-
 class Separable(nn.Sequential):
     """Depthwise 3x3 and pointwise 1x1, each with BatchNorm; ReLU6 after the pointwise one only (cheaper, no loss)."""
 

@@ -10,10 +10,12 @@ its stride of 32 instead of dilating its last stages, and the rates are 1, 3, 6 
 reach beyond a map of 32x18. Nothing is pooled over the whole picture.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from train.networks.blocks import ConvUnit, Correction, Separable, initialize, normalize, upsample2
+from train.networks.blocks import ConvUnit, Separable, initialize, normalize, upsample2
 from train.networks.medium import Medium
 
 RATES = (3, 6, 9)
@@ -30,6 +32,26 @@ class Aspp(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H, W)."""
         return torch.cat([one(features) for one in self.ranges], dim=1)
+
+
+class Correction(nn.Module):
+    """What a linear unit adds to the features it sees: nothing at first, so that it can join a trained network.
+
+    The last BatchNorm's weights begin at 0 (Goyal et al.: Accurate, Large Minibatch SGD, 2017).
+    """
+
+    def __init__(self, layers: ConvUnit | nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def start_from_nothing(self) -> None:
+        """After `initialize`, which sets every BatchNorm to the identity."""
+        norms = [layer for layer in self.layers.modules() if isinstance(layer, nn.BatchNorm2d)]
+        nn.init.zeros_(norms[-1].weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        return features + cast(Tensor, self.layers(features))
 
 
 class Large(Medium):

@@ -1,4 +1,4 @@
-"""*small*: *medium* made thin, for CPUs and browsers: 0.8 M parameters at 256x160; it costs a quarter of *medium*.
+"""*small*: *medium* made thin, for CPUs and browsers: 0.7 M parameters at 256x160; it costs a quarter of *medium*.
 
 The encoder is EfficientNet-Lite0's with a third of the channels inside of each block and without the last stage;
 `train.thin` chooses them so that a trained encoder loses little. Features learned from ImageNet and from all the photos

